@@ -1,0 +1,5 @@
+"""`python -m mana_llm`."""
+
+from mana_llm.cli import main
+
+main()

@@ -1,0 +1,48 @@
+"""`mana-llm demo`: the gateway before simulated providers; needs no key, no GPU and no network."""
+
+import asyncio
+import dataclasses
+import logging
+
+import click
+
+from mana_llm.cli.environment import fail, settings_here
+from mana_llm.settings import Secret, Settings, SettingsError
+
+
+@click.command(short_help="Serve simulated providers: try it without a key or a GPU.")
+def command() -> None:
+    """Serve on PORT (3025) before simulated Ollama, OpenAI-compatible and Gemini servers."""
+    settings = settings_here()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    with asyncio.Runner() as runner:
+        runner.run(_demo(settings))
+
+
+def pointed_at(settings: Settings, ollama: str, openai: str, google: str) -> Settings:
+    """The settings with every provider where the simulator is; no real key is used."""
+    chosen: dict[str, object] = {"ollama_url": ollama, "google_base_url": google, "proxies": ()}
+    for spec in dataclasses.fields(settings):
+        if spec.name.endswith("_base_url") and spec.name not in chosen:
+            chosen[spec.name] = openai
+        if spec.name.endswith("_api_key") and spec.name != "gpu_api_key":
+            chosen[spec.name] = Secret("simulated")
+    return dataclasses.replace(settings, **chosen)  # type: ignore[arg-type]
+
+
+async def _demo(settings: Settings) -> None:
+    from mana_llm.cli.found import tell_what_is_there
+    from mana_llm.compose import make_gateway
+    from mana_llm.routing.aliases import AliasConfigError
+    from mana_llm.simulator import Simulator
+
+    async with Simulator(host="127.0.0.1", port=0) as simulator:
+        simulated = pointed_at(settings, simulator.ollama_url, simulator.openai_url, simulator.google_url)
+        try:
+            application, server = make_gateway(simulated)
+        except (SettingsError, AliasConfigError) as error:
+            fail(str(error))
+        click.echo("Everything below is simulated: no model is asked.\n")
+        telling = asyncio.create_task(tell_what_is_there(application, server))
+        await server.serve()
+        telling.cancel()

@@ -1,0 +1,1 @@
+"""Door 1, inbound: one file per API that clients speak."""

@@ -1,0 +1,103 @@
+"""OpenAI's chat completions, as clients speak it.
+
+Source: OpenAI's OpenAPI description 2.3.0 and the openai-python 3.x types.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mana_llm.dialects.openai_stream import ChatStream
+from mana_llm.schema.chat import ChatCompletion, ChatRequest, Identity
+from mana_llm.schema.errors import GatewayError, RequestError
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_json, encode_json, json_problem
+
+_DOES_NOT_STREAM: Final = (None, NULL, msgspec.Raw(b"false"))
+
+
+class StreamOptions(msgspec.Struct):
+    """The member of `stream_options` that the gateway reads."""
+
+    include_usage: bool | None = None
+
+
+class OpenAI:
+    """The dialect; has no state."""
+
+    def decode_chat(self, body: bytes) -> ChatRequest:
+        """Read what routing needs; everything else stays as bytes.
+
+        Raises:
+            RequestError: 400 with the place in `param` and what to do in the message.
+        """
+        fields = _envelope(body)
+        _check_messages(fields.get("messages"))
+        stream = fields.get("stream") not in _DOES_NOT_STREAM and _read(fields, "stream", bool | None) is True
+        return ChatRequest(
+            fields=fields,
+            model=_read(fields, "model", str | None) or "",
+            stream=stream,
+            include_usage=_include_usage(fields, stream),
+        )
+
+    def encode_chat(self, completion: ChatCompletion, resolved: str, identity: Identity) -> bytes:
+        """The whole answer, naming the model that gave it."""
+        fields = completion.fields
+        fields["model"] = resolved
+        if fields.get("id") in (None, NULL):
+            fields["id"] = identity.id
+        if fields.get("created") in (None, NULL):
+            fields["created"] = identity.created
+        fields.setdefault("object", "chat.completion")
+        return encode_json(fields)
+
+    def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStream:
+        """An encoder for one streamed answer."""
+        return ChatStream(resolved, identity, include_usage=request.include_usage)
+
+    def encode_error(self, error: GatewayError) -> bytes:
+        """The body of an error answer."""
+        return encode_json(error.body())
+
+
+def _envelope(body: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        # Raw members are not checked to be UTF-8, and what is not must not reach a provider.
+        body.decode()
+        return decode_envelope(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise RequestError("The request body must be a JSON object.") from error
+        problem = json_problem(error)
+        raise RequestError(f"The request body is not valid JSON: {problem}.", code="invalid_json") from error
+
+
+def _check_messages(messages: msgspec.Raw | None) -> None:
+    if messages is None or messages == NULL:
+        raise RequestError("`messages` is required: a list of messages.", code="missing", param="messages")
+    text = memoryview(messages)
+    if text[:1] != b"[":
+        raise RequestError("`messages` must be a list of messages.", code="invalid_type", param="messages")
+    if bytes(text[1:64]).lstrip()[:1] == b"]":
+        raise RequestError("`messages` is empty; send at least one message.", code="empty_array", param="messages")
+
+
+def _read(fields: dict[str, msgspec.Raw], name: str, shape: Any) -> Any:
+    """One member as `shape`; None if it is absent."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode_json(raw, shape)
+    except JSONDecodeError as error:
+        raise RequestError(f"`{name}` cannot be used: {error}.", code="invalid_type", param=name) from error
+
+
+def _include_usage(fields: dict[str, msgspec.Raw], stream: bool) -> bool:
+    options = _read(fields, "stream_options", StreamOptions | None)
+    if options is None:
+        return False
+    if not stream:
+        # OpenAI refuses this too; passing it on would be a different error from every provider.
+        raise RequestError("`stream_options` is only allowed when `stream` is true.", param="stream_options")
+    return bool(options.include_usage)

@@ -1,0 +1,96 @@
+"""A streamed chat completion as OpenAI's clients want it, whatever the upstream's habits are.
+
+One role, in the first delta of each choice; one id, one `created` and one model for the whole stream; one finish
+per choice; usage once, at the end, on a chunk with `choices: []`, and only if it was asked for.
+Source: WIRE rules of openai-python 3.x, the Vercel AI SDK 3.x and pydantic-ai, which are strict about these.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mana_llm.schema.chat import ChatChunk, Identity
+from mana_llm.schema.errors import GatewayError
+from mana_llm.schema.wire import NULL, encode_json
+
+_DONE: Final = b"data: [DONE]\n\n"
+_OBJECT: Final = "chat.completion.chunk"
+
+
+class ChatStream:
+    """Encodes one answer's chunks as server-sent events."""
+
+    media_type = b"text/event-stream; charset=utf-8"
+
+    def __init__(self, resolved: str, identity: Identity, *, include_usage: bool) -> None:
+        self._head: dict[str, Any] = {}
+        self._resolved = resolved
+        self._identity = identity
+        self._include_usage = include_usage
+        self._usage: Any = None
+        self._carried: dict[str, Any] = {}
+        self._begun: set[Any] = set()
+        self._finished: set[Any] = set()
+
+    def encode(self, chunks: Sequence[ChatChunk]) -> bytes:
+        """The chunks as events; b"" if none of them says anything to the client."""
+        return b"".join([event for chunk in chunks if (event := self._event(chunk))])
+
+    def end(self) -> bytes:
+        """The usage chunk if it was asked for and known, and the end marker."""
+        if not self._include_usage or self._usage is None:
+            return _DONE
+        fields = {**self._carried, **self._head, "choices": [], "usage": self._usage}
+        return b"data: %b\n\n%b" % (encode_json(fields), _DONE)
+
+    def fail(self, error: GatewayError) -> bytes:
+        """One event that says what broke, and the end marker; no finish is invented."""
+        return b"data: %b\n\n%b" % (encode_json(error.body()), _DONE)
+
+    def _event(self, chunk: ChatChunk) -> bytes:
+        fields = chunk.fields
+        if not self._head:
+            self._head = self._head_of(fields)
+        if chunk.usage is not None:
+            # Assigned, never added: some upstreams say it twice (Groq: on the finish and on a chunk of its own).
+            self._usage = chunk.usage
+        choices = [choice for choice in chunk.choices if self._tidy(choice)]
+        if not choices:
+            # Clients crash on `choices: []`; what else the chunk holds travels on the next one.
+            self._carried.update(fields)
+            return b""
+        if self._carried:
+            fields = {**self._carried, **fields}
+            self._carried = {}
+        fields.update(self._head)
+        fields["choices"] = choices
+        if self._include_usage:
+            fields["usage"] = None
+        return b"data: %b\n\n" % encode_json(fields)
+
+    def _head_of(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What stays the same in every chunk: the upstream's id and time if it gave them, else our own."""
+        identity = self._identity
+        return {
+            "id": identity.id if fields.get("id") in (None, NULL) else fields["id"],
+            "object": _OBJECT,
+            "created": identity.created if fields.get("created") in (None, NULL) else fields["created"],
+            "model": self._resolved,
+        }
+
+    def _tidy(self, choice: dict[str, Any]) -> bool:
+        """Put one choice into order in place; False if nothing of it is left to say."""
+        index = choice["index"]
+        delta = choice["delta"]
+        if index not in self._begun:
+            self._begun.add(index)
+            content = None if "tool_calls" in delta else ""
+            choice["delta"] = {"role": "assistant", "content": content, **delta, "role": "assistant"}
+        else:
+            delta.pop("role", None)
+        if choice.get("finish_reason") in (None, NULL):
+            return True
+        if index in self._finished:
+            choice["finish_reason"] = None
+            return bool(delta)
+        self._finished.add(index)
+        return True

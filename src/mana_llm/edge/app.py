@@ -1,0 +1,122 @@
+"""The application: finds the route, names the caller and the request, and answers whatever goes wrong."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.routing import Route, Router
+
+from mana_llm.edge.auth import Authenticator
+from mana_llm.edge.reply import Receive, Scope, Send, send_error
+from mana_llm.kit.ids import Ids, sane_id
+from mana_llm.ports import Clock, Observer
+from mana_llm.schema.errors import GatewayError, InternalError, MethodError, RequestError
+from mana_llm.schema.events import Exchange
+
+_log: Final = logging.getLogger(__name__)
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS: Final = frozenset(("/livez", "/readyz", "/health"))
+"""Answered without a key: orchestrators and load balancers have none."""
+PREFIXES: Final = ("/v1", "", "/openai/v1", "/v1/v1")
+"""Where clients look for the API, depending on what their base URL was set to."""
+
+
+class Endpoint:
+    """The methods of one path. Anything else is a 405 that says which there are."""
+
+    def __init__(self, methods: Mapping[str, Handler]) -> None:
+        self._methods = dict(methods)
+        self._allowed = ", ".join(methods)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._methods.get(scope["method"])
+        if handler is None:
+            raise MethodError(scope["method"], self._allowed)
+        await handler(scope, receive, send)
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What the application itself needs; `start` and `stop` are run when the server starts and stops."""
+
+    authenticator: Authenticator
+    observer: Observer
+    clock: Clock
+    ids: Ids
+    start: Callable[[], Awaitable[None]]
+    stop: Callable[[], Awaitable[None]]
+
+
+class Gateway:
+    """The outermost ASGI callable. `api` paths are served under every prefix, `ops` paths as they are."""
+
+    def __init__(self, services: Services, api: Mapping[str, Endpoint], ops: Mapping[str, Endpoint]) -> None:
+        self._services = services
+        routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in api.items()]
+        routes += [Route(path, endpoint) for path, endpoint in ops.items()]
+        self._router = Router(routes, redirect_slashes=False, default=_not_found)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; nothing but a cancellation leaves here."""
+        services = self._services
+        if scope["type"] != "http":
+            await _lifespan(services, receive, send)
+            return
+        exchange, authorization, x_api_key = _begin(scope["headers"], services)
+        scope["exchange"] = exchange
+        services.observer.request_began()
+        try:
+            path = scope["path"]
+            if path not in OPEN_PATHS:
+                exchange.caller = services.authenticator.caller(authorization, x_api_key)
+            if path[-1:] == "/" and path != "/":
+                scope["path"] = path.rstrip("/")
+            await self._router(scope, receive, send)
+        except asyncio.CancelledError:
+            exchange.status = 499
+            raise
+        except GatewayError as error:
+            await send_error(send, exchange, error)
+        except Exception:
+            # A bug of ours: the log gets the traceback, the client an answer.
+            _log.exception("request %s failed", exchange.request_id)
+            await send_error(send, exchange, InternalError("The gateway failed; its log says why."))
+        finally:
+            exchange.ended_s = services.clock.now_s()
+            services.observer.request_ended(exchange)
+
+
+async def _lifespan(services: Services, receive: Receive, send: Send) -> None:
+    """The server's start and stop, as ASGI's lifespan protocol tells of them."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await services.start()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await services.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+def _begin(headers: list[tuple[bytes, bytes]], services: Services) -> tuple[Exchange, bytes | None, bytes | None]:
+    """Name the request, and find the caller's key."""
+    request_id = authorization = x_api_key = None
+    for name, value in headers:
+        if name == b"authorization":
+            authorization = value
+        elif name == b"x-api-key":
+            x_api_key = value
+        elif name == b"x-request-id":
+            request_id = sane_id(value)
+    exchange = Exchange(request_id or services.ids.next(), services.clock.now_s())
+    return exchange, authorization, x_api_key
+
+
+async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+    path = ascii(scope["path"][:128])
+    message = f"There is nothing at {path}. The API is at /v1/chat/completions and /v1/models."
+    raise RequestError(message, status=404, code="not_found")

@@ -1,0 +1,54 @@
+"""Who may call: keys as digests, compared in constant time."""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from typing import Final
+
+from mana_llm.schema.errors import AuthenticationError
+
+ANONYMOUS: Final = "anonymous"
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class Authenticator:
+    """Names the caller. Without keys everybody may call."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._callers: dict[bytes, tuple[bytes, str]] = {}
+        for number, key in enumerate(keys, 1):
+            digest = hashlib.sha256(key.encode()).digest()
+            self._callers[digest[:8]] = (digest, f"key-{number}")
+
+    def caller(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
+        """The caller's name for `Authorization: Bearer <key>` or `x-api-key: <key>`.
+
+        Raises:
+            AuthenticationError: if keys are set and none of them was sent, or two different ones were.
+        """
+        if not self._callers:
+            return ANONYMOUS
+        key = _bearer(authorization) if authorization is not None else x_api_key
+        if key is None or (authorization is not None and x_api_key not in (None, key)):
+            raise AuthenticationError(_NO_KEY)
+        digest = hashlib.sha256(key).digest()
+        # The dictionary narrows by the digest's hash, which tells nothing about the key; what it finds is then
+        # compared in constant time.
+        row = self._callers.get(digest[:8])
+        if row is None or not hmac.compare_digest(row[0], digest):
+            raise AuthenticationError(_NO_KEY)
+        return row[1]
+
+
+_NO_KEY: Final = "No valid API key was given. Send one as `Authorization: Bearer <key>` or `x-api-key: <key>`."
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+def _bearer(authorization: bytes) -> bytes | None:
+    scheme, _, key = authorization.partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else None
+

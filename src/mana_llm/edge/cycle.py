@@ -1,0 +1,175 @@
+"""One request on a client connection as ASGI sees it: what it may receive and how its answer is written.
+
+uvicorn's own cycle checks every header by two regular expressions and gives the body out in pieces. Ours writes
+the head in one go (a header that holds a line break is refused by counting lines) and gives the body out whole,
+since the connection has already bounded it.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+_log: Final = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+
+
+class Cycle:
+    """One request and its answer. `connection` is told when the answer is complete."""
+
+    __slots__ = (
+        "_chunked",
+        "_complete",
+        "_connection",
+        "_expects_continue",
+        "_head",
+        "_head_only",
+        "_left_bytes",
+        "_pieces",
+        "_waiter",
+        "cancelled",
+        "disconnected",
+        "flow",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "response_started",
+        "scope",
+        "size",
+        "task",
+    )
+
+    def __init__(self, connection: Any, scope: dict[str, Any], *, keep_alive: bool, expects_continue: bool) -> None:
+        self.scope = scope
+        self.flow: FlowControl = connection.flow
+        self.keep_alive = keep_alive
+        self.task: asyncio.Task[None] | None = None
+        self.size = 0
+        self.more_body = True
+        self.disconnected = False
+        self.cancelled = False
+        self.response_started = False
+        self.response_complete = False
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._head: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._expects_continue = expects_continue
+        self._head_only = scope["method"] == "HEAD"
+        self._chunked = False
+        self._left_bytes = 0
+
+    async def run(self, app: Any) -> None:
+        """Run the application; a cancellation that came from our own connection ends here, in silence."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not self.cancelled:
+                raise
+        except Exception:
+            # The application answers its own errors: this is a bug in it, or an answer that could not be sent.
+            _log.exception("a request ended in an error")
+        finally:
+            if not self.response_complete:
+                self._connection.abandon(self)
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the request's body."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def body_complete(self) -> None:
+        """The request's body is whole."""
+        self.more_body = False
+        self._wake()
+
+    def disconnect(self) -> None:
+        """The client is gone: the task that works for it is cancelled at once."""
+        self.disconnected = True
+        self._wake()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Stop working on this request."""
+        if self.task and not self.response_complete:
+            self.cancelled = True
+            self.task.cancel()
+
+    async def receive(self) -> Message:
+        """The whole body as one message, or that the client left."""
+        if self._expects_continue and not self.response_started:
+            self._expects_continue = False
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while (self.more_body or not self._pieces_due()) and not self.disconnected:
+            self._waiter = self._connection.loop.create_future()
+            await self._waiter
+        if self.disconnected:
+            return {"type": "http.disconnect"}
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self.size = -1
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    def _pieces_due(self) -> bool:
+        # After the body was given out, `receive` waits for the client to leave.
+        return self.size >= 0
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def send(self, message: Message) -> None:
+        """Write a piece of the answer, waiting while the client does not read."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if self.response_started:
+            self._send_body(message.get("body", b""), message.get("more_body", False))
+        else:
+            self._send_head(message["status"], message["headers"])
+
+    def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        has_length = False
+        for name, value in headers:
+            if name == b"content-length":
+                has_length, self._left_bytes = True, int(value)
+        self._chunked = not has_length and status not in (204, 304) and not self._head_only
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if self.more_body:
+            # Answered before the request was whole (no key, too large): what is still coming is not read.
+            self.keep_alive = False
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        block = b"".join(lines)
+        if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+            raise ValueError("a response header holds a line break")
+        self.response_started = True
+        default = self._connection.default_head()
+        # The head waits for the first piece of the body: one write, one packet.
+        self._head = [STATUS_LINE[status], default, block, b"\r\n"]
+
+    def _send_body(self, body: bytes, more_body: bool) -> None:
+        parts, self._head = self._head, []
+        if self._head_only:
+            pass
+        elif self._chunked:
+            if body:
+                parts += (b"%x\r\n" % len(body), body, b"\r\n")
+            if not more_body:
+                parts.append(b"0\r\n\r\n")
+        else:
+            self._left_bytes -= len(body)
+            if self._left_bytes < 0 or (self._left_bytes and not more_body):
+                raise RuntimeError("the answer is not as long as its Content-Length")
+            parts.append(body)
+        if parts:
+            self._connection.transport.write(b"".join(parts))
+        if not more_body:
+            self.response_complete = True
+            self._connection.answered(self)

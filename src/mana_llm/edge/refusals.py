@@ -1,0 +1,75 @@
+"""What a connection refuses before any application sees it, and how it says so."""
+
+from typing import Final
+
+from mana_llm.schema.errors import RequestError
+from mana_llm.schema.wire import Headers
+
+HEADER_BYTES_MAX: Final = 32 * 1024
+HEADERS_MAX: Final = 100
+
+
+class Refusal(Exception):
+    """Raised inside the parser's callbacks to stop it; carries the answer."""
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def check_headers(headers: Headers, version: str) -> int:
+    """The body's announced size in bytes, 0 if there is none.
+
+    Raises:
+        Refusal: for what llhttp lets through: a missing or second Host (RFC 9112 section 3.2), another version
+            in the request line, chunked in a 1.0 request (RFC 9112 section 6.1), and too much of everything.
+    """
+    hosts = size = total = 0
+    chunked = False
+    for name, value in headers:
+        total += len(name) + len(value) + 4
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            size = int(value)
+        elif name == b"transfer-encoding":
+            chunked = True
+    if total > HEADER_BYTES_MAX:
+        raise Refusal(headers_too_large())
+    if version not in ("1.1", "1.0"):
+        raise Refusal(RequestError(f"HTTP/{version} is not served here; use HTTP/1.1.", status=505))
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise Refusal(RequestError("Exactly one Host header is needed.", code="invalid_host"))
+    if chunked and version == "1.0":
+        raise Refusal(RequestError("HTTP/1.0 has no Transfer-Encoding; send Content-Length."))
+    return size
+
+
+def without_upgrade(headers: Headers) -> Headers:
+    """The headers less the wish to change the protocol; what else `Connection` says stays."""
+    kept = []
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token for token in value.split(b",") if token.strip().lower() not in _UPGRADE_TOKENS]
+            if tokens:
+                kept.append((name, b",".join(tokens)))
+        elif name not in _UPGRADE_TOKENS:
+            kept.append((name, value))
+    return kept
+
+
+_UPGRADE_TOKENS: Final = (b"upgrade", b"http2-settings")
+
+
+def not_http() -> RequestError:
+    return RequestError("This is not a valid HTTP/1.1 request.", code="invalid_http")
+
+
+def headers_too_large() -> RequestError:
+    limit = f"at most {HEADERS_MAX} headers and {HEADER_BYTES_MAX} bytes of them"
+    return RequestError(f"The request's headers are too large: {limit}.", status=431, code="headers_too_large")
+
+
+def body_too_large(limit: int) -> RequestError:
+    message = f"The request body is larger than {limit} bytes (MANA_LLM_BODY_BYTES_MAX)."
+    return RequestError(message, status=413, code="body_too_large")

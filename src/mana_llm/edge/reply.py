@@ -1,0 +1,36 @@
+"""Answers: headers that every one has, and the short ones of the other routes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mana_llm.schema.errors import GatewayError
+from mana_llm.schema.events import Exchange
+from mana_llm.schema.wire import Headers, encode_json
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Scope = dict[str, Any]
+
+JSON_TYPE: Final = b"application/json"
+
+
+async def send_whole(send: Send, exchange: Exchange, headers: Headers, body: bytes) -> None:
+    """Send one whole answer with `exchange.status`."""
+    headers.append((b"x-request-id", exchange.request_id.encode()))
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, exchange: Exchange, value: Any, status: int = 200) -> None:
+    """Send `value` as JSON."""
+    exchange.status = status
+    await send_whole(send, exchange, [(b"content-type", JSON_TYPE)], encode_json(value))
+
+
+async def send_error(send: Send, exchange: Exchange, error: GatewayError) -> None:
+    """Send `error` in OpenAI's shape."""
+    exchange.status = error.status
+    headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+    headers.append((b"content-type", JSON_TYPE))
+    await send_whole(send, exchange, headers, encode_json(error.body()))

@@ -1,0 +1,1 @@
+"""Small pure machines: no sockets, no clocks; an instant comes in as `now_s`."""

@@ -1,0 +1,191 @@
+"""The plugs: what the brain and the edge need of the floors that they must not know by name."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from mana_llm.schema.chat import ChatChunk, ChatCompletion, ChatRequest, Identity
+from mana_llm.schema.errors import GatewayError, ProviderError
+from mana_llm.schema.events import Exchange
+from mana_llm.schema.models import Model
+from mana_llm.schema.targets import Target
+from mana_llm.schema.wire import Call, Headers, Limits
+
+
+class Clock(Protocol):
+    """Time, injected. `now_s` never goes backwards and means nothing by itself; `wall_s` is Unix time."""
+
+    def now_s(self) -> float: ...
+
+    def wall_s(self) -> float: ...
+
+
+class Observer(Protocol):
+    """Sees everything that happens and holds up nothing."""
+
+    def attempt_ended(self, target: Target, status: str) -> None:
+        """A provider was asked; `status` is `ok`, an error's class name, or `cancelled`."""
+        ...
+
+    def stream_broke(self, target: Target, reason: str) -> None:
+        """An answer that had begun did not end well."""
+        ...
+
+    def fallback(self, from_model: str, to_model: str, reason: str) -> None:
+        """The walk went from one entry to the next."""
+        ...
+
+    def request_began(self) -> None: ...
+
+    def request_ended(self, exchange: Exchange) -> None:
+        """A client's request is over, however it ended."""
+        ...
+
+
+class UpstreamResponse(Protocol):
+    """An answer whose head has come. Whoever holds it must close it; closing twice is nothing."""
+
+    status: int
+    headers: Headers
+    connect_s: float
+    """Seconds spent on getting a connection; 0.0 on one that was open already."""
+
+    async def read(self) -> bytes:
+        """Every body byte that has come since the last read, at least one; b"" once the body is complete.
+
+        Raises:
+            ProviderTimeoutError: if a limit ran out.
+            ProviderProtocolError: if the connection broke or the body is malformed.
+        """
+        ...
+
+    async def read_all(self, bytes_max: int) -> bytes:
+        """The rest of the body. Raises as `read`, and ProviderProtocolError beyond `bytes_max`."""
+        ...
+
+    def content_began(self) -> None:
+        """End the wait for the first token: from now on only silence and the total are limited."""
+        ...
+
+    def finish(self) -> None:
+        """Say that the answer is whole: the end of the body may still come for a moment, so that the connection
+        can be used again; if it does not, the connection is cut."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back if the body is complete, else cut it, so that the upstream stops working."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries calls to upstreams."""
+
+    async def send(self, call: Call, limits: Limits) -> UpstreamResponse:
+        """Send `call` and wait for the head of its answer.
+
+        Raises:
+            ProviderConnectError: if no connection came about.
+            ProviderTimeoutError: if a limit ran out.
+            ProviderProtocolError: if what came is not HTTP, or the connection broke.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Cut every connection."""
+        ...
+
+
+class ChatStreamDecoder(Protocol):
+    """One streamed answer being decoded; pure. Split the bytes anywhere: the chunks are the same.
+
+    `failure` is what went wrong, set after the last good chunk was returned, so that nothing before it is lost:
+    an error in the stream, bytes that are not what they should be, an end without a finish. `done` says that the
+    answer is whole (its end marker was seen). After either, feed no more.
+    """
+
+    failure: ProviderError | None
+    done: bool
+
+    def feed(self, data: bytes) -> list[ChatChunk]:
+        """The chunks that `data` completes, in order."""
+        ...
+
+    def end(self) -> list[ChatChunk]:
+        """What is left when the body is complete; sets `failure` if the answer was cut short."""
+        ...
+
+
+class Provider(Protocol):
+    """One API that we call: encodes requests and decodes answers; pure."""
+
+    name: str
+    plain_type: bytes
+    stream_type: bytes
+    """The media types of a whole and of a streamed answer, lower-case, without parameters."""
+
+    def encode_chat(self, request: ChatRequest, model: str) -> Call:
+        """The call that asks `model` for `request`.
+
+        Raises:
+            ProviderCapabilityError: if the API cannot carry something that changes the meaning.
+        """
+        ...
+
+    def decode_chat(self, body: bytes) -> ChatCompletion: ...
+
+    def open_stream(self) -> ChatStreamDecoder: ...
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
+        """Classify an answer that is not the one hoped for (any status; 200 with a wrong type included)."""
+        ...
+
+    def encode_models(self) -> Call: ...
+
+    def decode_models(self, body: bytes) -> list[Model]: ...
+
+
+class ProviderEntry(msgspec.Struct):
+    """A provider as this installation knows it.
+
+    `provider` is None where it is not configured; `hint` then says what would configure it. `first_s` bounds the
+    wait for a stream's first token. `default_model` is what the provider's name alone means ("" if nothing).
+    """
+
+    name: str
+    provider: Provider | None
+    first_s: float
+    default_model: str = ""
+    hint: str = ""
+
+
+class ChatStreamEncoder(Protocol):
+    """One streamed answer being written in a dialect; pure."""
+
+    media_type: bytes
+
+    def encode(self, chunks: Sequence[ChatChunk]) -> bytes:
+        """The chunks as events; b"" if none of them says anything to the client."""
+        ...
+
+    def end(self) -> bytes:
+        """The end of a whole answer."""
+        ...
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The end of an answer that broke: one event that says so, and the end marker."""
+        ...
+
+
+class Dialect(Protocol):
+    """One API that clients speak: decodes requests and encodes answers; pure."""
+
+    def decode_chat(self, body: bytes) -> ChatRequest:
+        """Raises RequestError where the body cannot be a chat request."""
+        ...
+
+    def encode_chat(self, completion: ChatCompletion, resolved: str, identity: Identity) -> bytes: ...
+
+    def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStreamEncoder: ...
+
+    def encode_error(self, error: GatewayError) -> bytes: ...

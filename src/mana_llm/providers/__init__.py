@@ -1,0 +1,1 @@
+"""Door 2, outbound: one file per API that we call."""

@@ -1,0 +1,77 @@
+"""Google's Gemini API, as a provider. Source: DIALECTS, section 3."""
+
+from typing import Final
+
+from mana_llm.providers.google.answer import decode_completion
+from mana_llm.providers.google.errors import decode_error
+from mana_llm.providers.google.models import decode_list
+from mana_llm.providers.google.request import encode_body, ignored_fields, target_of
+from mana_llm.providers.google.stream import GoogleStream
+from mana_llm.schema.chat import ChatCompletion, ChatRequest
+from mana_llm.schema.errors import ProviderError
+from mana_llm.schema.models import Model
+from mana_llm.schema.wire import Call, Endpoint, Headers, Origin
+
+_KEY_CHARS_MIN: Final = 16
+_MODELS: Final = "/v1beta/models?pageSize=1000"
+
+
+class Google:
+    """Speaks to generativelanguage.googleapis.com, or what stands in for it.
+
+    `prefix` is what a proxy puts before `/v1beta`. The key travels in a header and never in a URL, because
+    URLs are logged by everything on the way.
+
+    Raises:
+        ValueError: if the key cannot be a header's value.
+    """
+
+    name: Final = "google"
+    plain_type: Final = b"application/json"
+    stream_type: Final = b"text/event-stream"
+
+    def __init__(self, origin: Origin, prefix: str, key: str) -> None:
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("the Google key has characters that no key has")
+        self._origin = origin
+        self._base = prefix.rstrip("/")
+        self._key = key
+        auth = b"x-goog-api-key: %b\r\n" % key.encode()
+        self._headers = b"Content-Type: application/json\r\n" + auth
+        self._models = Endpoint(origin, "GET", self._base + _MODELS, auth)
+
+    def encode_chat(self, request: ChatRequest, model: str) -> Call:
+        """The call that asks `model` for `request`; nothing is sent that the request does not say.
+
+        Raises:
+            ProviderCapabilityError: if a field that changes the meaning has no place in the API.
+            RequestError: if a field cannot be read; `param` names it.
+        """
+        target = self._base + target_of(model, stream=request.stream)
+        endpoint = Endpoint(self._origin, "POST", target, self._headers)
+        return Call(endpoint, encode_body(request, model), ignored_fields(request.fields, model))
+
+    def decode_chat(self, body: bytes) -> ChatCompletion:
+        """The whole answer. Raises the ProviderError that the body says or is."""
+        return decode_completion(body)
+
+    def open_stream(self) -> GoogleStream:
+        """A decoder for one streamed answer."""
+        return GoogleStream()
+
+    def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
+        """Classify an answer that is not the one hoped for; never raises."""
+        # Google's messages quote keys ("Consumer 'api_key:...' has been suspended"), so ours is blotted out.
+        return decode_error(status, headers, self._without_key(body))
+
+    def _without_key(self, body: bytes) -> bytes:
+        # A short key is a test's, and may be a part of ordinary words.
+        return body.replace(self._key.encode(), b"***") if len(self._key) >= _KEY_CHARS_MIN else body
+
+    def encode_models(self) -> Call:
+        """The call for the models that the key can use; one page holds them all."""
+        return Call(self._models)
+
+    def decode_models(self, body: bytes) -> list[Model]:
+        """The models that chat or embed. Raises ProviderProtocolError if it is no list."""
+        return decode_list(body)

@@ -1,0 +1,176 @@
+"""Turns Gemini's candidates into OpenAI's choices, whole or piece by piece. Source: DIALECTS 3.5 and 3.6.
+
+A thought signature must come back with the very part that it came on. It travels as Google's own OpenAI
+surface sends it: `extra_content.google.thought_signature`, on the tool call, or on the message for any other
+part.
+"""
+
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from mana_llm.providers.google.finish import block_of, failure_of, finish_name, finish_reason
+from mana_llm.providers.google.wire import (
+    Answer,
+    Blob,
+    Candidate,
+    FunctionCall,
+    GeminiPart,
+    logprobs_in,
+    read_answer,
+    usage_in,
+)
+from mana_llm.schema.chat import ChatCompletion
+from mana_llm.schema.errors import ProviderProtocolError
+from mana_llm.schema.wire import JSONDecodeError, decode_json
+
+
+class Progress:
+    """What is known of one choice so far. `seed` names the answer; ids that are missing are made of it."""
+
+    def __init__(self, index: int, seed: str) -> None:
+        self.index = index
+        self.has_content = False
+        self.role_said = False
+        self.finish = ""
+        self._seed = f"{seed} {index}"
+        self._ids: set[str] = set()
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether the choice has called a function."""
+        return bool(self._ids)
+
+    def delta_of(self, candidate: Candidate) -> dict[str, Any]:
+        """What a piece adds, as a delta; empty if it adds nothing. Notes the finish.
+
+        Raises:
+            ProviderProtocolError: if the arguments of a call are no JSON object.
+        """
+        self.finish = finish_name(candidate.finish_reason) or self.finish
+        delta: dict[str, Any] = {}
+        for part in (candidate.content.parts if candidate.content else None) or ():
+            self._add(part, delta)
+        self.has_content = self.has_content or carries_content(delta)
+        return delta
+
+    def _add(self, part: GeminiPart, delta: dict[str, Any]) -> None:
+        if part.text:
+            name = "reasoning_content" if part.thought else "content"
+            delta[name] = delta.get(name, "") + part.text
+        if part.inline_data is not None and (image := _image_of(part.inline_data)):
+            delta.setdefault("images", []).append(image)
+        if part.function_call is not None:
+            delta.setdefault("tool_calls", []).append(
+                self._call_of(part.function_call, part.thought_signature)
+            )
+        elif part.thought_signature:
+            delta["extra_content"] = _signed(part.thought_signature)
+
+    def _call_of(self, called: FunctionCall, signature: str | None) -> dict[str, Any]:
+        index = len(self._ids)
+        arguments = arguments_text(called.args)
+        call_id = called.id
+        if not call_id or call_id in self._ids:
+            call_id = synthesised_id(f"{self._seed} {index} {called.name} {arguments}")
+        self._ids.add(call_id)
+        named = {"name": called.name or "", "arguments": arguments}
+        call = {"index": index, "id": call_id, "type": "function", "function": named}
+        return {**call, "extra_content": _signed(signature)} if signature else call
+
+
+def decode_completion(body: bytes) -> ChatCompletion:
+    """The whole answer.
+
+    Raises:
+        ProviderBlockedError: if the prompt, or the answer before any content, was blocked.
+        ProviderTruncatedError: if the ceiling was reached before any content.
+        ProviderServerError: if the model failed at a function call.
+        ProviderProtocolError: if the body is no whole answer.
+        ProviderError: the one that it tells, if it is an error.
+    """
+    answer = read_answer(body)
+    block = block_of(answer)
+    if block is not None:
+        raise block
+    if not answer.candidates:
+        raise ProviderProtocolError("Gemini's answer has no candidates.")
+    choices = [_choice_of(candidate, at, answer) for at, candidate in enumerate(answer.candidates)]
+    usage = usage_in(answer.usage_metadata)
+    fields = {**head_of(answer, "chat.completion"), "choices": choices}
+    if usage is not None:
+        fields["usage"] = usage
+    return ChatCompletion(fields, usage)
+
+
+def head_of(answer: Answer, kind: str) -> dict[str, Any]:
+    """The members around the choices. Gemini does not say when it answered, so `created` is not there."""
+    head = {"object": kind, "model": answer.model_version or ""}
+    return {"id": answer.response_id, **head} if answer.response_id else head
+
+
+def index_of(candidate: Candidate, at: int) -> int:
+    """The choice that a candidate is; one without an index is what its place says."""
+    return at if candidate.index is None else candidate.index
+
+
+def carries_content(delta: dict[str, Any]) -> bool:
+    """Whether a delta holds text, reasoning, a tool call or an image; a signature alone is none of these."""
+    return not delta.keys() <= {"role", "extra_content"}
+
+
+def arguments_text(raw: msgspec.Raw) -> str:
+    """The arguments of a call as a JSON text without spaces, numbers as they came.
+
+    Raises:
+        ProviderProtocolError: if they are no JSON object.
+    """
+    try:
+        value = decode_json(raw, dict[str, Any] | None)
+    except JSONDecodeError as error:
+        raise ProviderProtocolError(f"The arguments of a function call cannot be read: {error}.") from error
+    return "{}" if value is None else msgspec.json.format(bytes(raw), indent=-1).decode()
+
+
+def synthesised_id(seed: str) -> str:
+    """An id for a call that has none: the same for the same seed, since nothing here is random."""
+    return f"call_mana_{sha256(seed.encode(errors='replace')).hexdigest()[:24]}"
+
+
+def _choice_of(candidate: Candidate, at: int, answer: Answer) -> dict[str, Any]:
+    progress = Progress(index_of(candidate, at), answer.response_id or "")
+    delta = progress.delta_of(candidate)
+    failure = failure_of(progress.finish, has_content=progress.has_content)
+    if failure is not None:
+        raise failure
+    if not progress.finish:
+        raise ProviderProtocolError("Gemini's answer is not finished.")
+    return {
+        "index": progress.index,
+        "message": _message_of(delta),
+        "logprobs": logprobs_in(candidate),
+        "finish_reason": finish_reason(progress.finish, has_calls=progress.has_calls),
+    }
+
+
+def _message_of(delta: dict[str, Any]) -> dict[str, Any]:
+    content = None if delta.keys() & {"tool_calls", "images"} else ""
+    message = {"role": "assistant", "content": content, "refusal": None, **delta}
+    if "tool_calls" in delta:
+        # Only the calls of a stream carry an index.
+        message["tool_calls"] = [
+            {name: member for name, member in call.items() if name != "index"} for call in delta["tool_calls"]
+        ]
+    return message
+
+
+def _signed(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+def _image_of(blob: Blob) -> dict[str, Any] | None:
+    # OpenAI's chat API has no place for images; this one is what gateways and their clients agreed upon.
+    if not blob.data or not (blob.mime_type or "").startswith("image/"):
+        return None
+    return {"type": "image_url", "image_url": {"url": f"data:{blob.mime_type};base64,{blob.data}"}}

@@ -1,0 +1,52 @@
+"""Reads /v1beta/models. Source: DIALECTS 3.8."""
+
+from typing import Final
+
+import msgspec
+
+from mana_llm.schema.errors import ProviderProtocolError
+from mana_llm.schema.models import Model
+from mana_llm.schema.wire import JSONDecodeError, decode_json
+
+# One vocabulary for all providers: completion, embedding, thinking, tools, vision ...
+_CAPABILITIES: Final = {"generateContent": "completion", "embedContent": "embedding"}
+
+
+class _Row(msgspec.Struct, rename="camel"):
+    name: str | None = None
+    input_token_limit: int | None = None
+    supported_generation_methods: list[str] | None = None
+    thinking: bool | None = None
+
+
+class _Rows(msgspec.Struct):
+    # An empty list is left out, as everything empty is in proto JSON.
+    models: list[_Row] | None = None
+
+
+def decode_list(body: bytes) -> list[Model]:
+    """The models that chat or embed, in the list's order.
+
+    Raises:
+        ProviderProtocolError: if the body is no such list.
+    """
+    try:
+        rows: _Rows = decode_json(body, _Rows)
+    except JSONDecodeError as error:
+        raise ProviderProtocolError(f"Gemini's list of models cannot be read: {error}.") from error
+    models = (_model_of(row) for row in rows.models or ())
+    return [model for model in models if model is not None]
+
+
+def _model_of(row: _Row) -> Model | None:
+    methods = row.supported_generation_methods or ()
+    capabilities = [_CAPABILITIES[method] for method in methods if method in _CAPABILITIES]
+    if not row.name or not capabilities:
+        return None
+    if row.thinking:
+        capabilities.append("thinking")
+    return Model(
+        id=row.name.removeprefix("models/"),
+        context_window=row.input_token_limit or None,
+        capabilities=tuple(dict.fromkeys(capabilities)),
+    )

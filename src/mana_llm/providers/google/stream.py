@@ -1,0 +1,121 @@
+"""Decodes a streamed answer of streamGenerateContent?alt=sse. Source: DIALECTS 3.5.
+
+There is no end marker, and neither the event with the finish nor the one with the first counts need be the
+last. So deltas leave at once, while the finish and the usage of the last event are kept until the body is
+complete.
+"""
+
+from typing import Any
+
+from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
+from mana_llm.providers.google.answer import Progress, carries_content, head_of, index_of
+from mana_llm.providers.google.finish import block_of, failure_of, finish_reason
+from mana_llm.providers.google.wire import (
+    Answer,
+    Candidate,
+    UsageMetadata,
+    logprobs_in,
+    read_answer,
+    usage_in,
+)
+from mana_llm.schema.chat import ChatChunk
+from mana_llm.schema.errors import ProviderError, ProviderProtocolError
+
+
+class GoogleStream:
+    """A `ChatStreamDecoder` for Gemini's events; `end` sets `done`, since only the body's end says so."""
+
+    def __init__(self) -> None:
+        self.failure: ProviderError | None = None
+        self.done = False
+        self._events = SSEDecoder()
+        self._head: dict[str, Any] = {}
+        self._seed = ""
+        self._choices: dict[int, Progress] = {}
+        self._counts: UsageMetadata | None = None
+
+    def feed(self, data: bytes) -> list[ChatChunk]:
+        """The chunks that `data` completes, in order."""
+        if self.done or self.failure is not None:
+            return []
+        try:
+            return self._chunks_of(self._events.feed(data))
+        except FrameTooLargeError as error:
+            self.failure = ProviderProtocolError(f"Gemini sent {error}.")
+            return []
+
+    def end(self) -> list[ChatChunk]:
+        """What is left, and the chunk with finish and usage; an answer without a finish sets `failure`."""
+        if self.done or self.failure is not None:
+            return []
+        chunks = self._chunks_of(self._events.flush())
+        if self.failure is None:
+            self.failure = self._failure_at_end()
+        if self.failure is not None:
+            return chunks
+        self.done = True
+        return [*chunks, self._last_chunk()]
+
+    def _chunks_of(self, events: list[bytes]) -> list[ChatChunk]:
+        chunks: list[ChatChunk] = []
+        for event in events:
+            try:
+                chunk = self._chunk_of(read_answer(event))
+            except ProviderError as error:
+                self.failure = error
+                break
+            if chunk is not None:
+                chunks.append(chunk)
+        return chunks
+
+    def _chunk_of(self, answer: Answer) -> ChatChunk | None:
+        block = block_of(answer)
+        if block is not None and not self._has_content():
+            raise block
+        if not self._head:
+            self._head = head_of(answer, "chat.completion.chunk")
+            self._seed = answer.response_id or ""
+        self._counts = answer.usage_metadata or self._counts
+        pieces = [self._piece_of(candidate, at) for at, candidate in enumerate(answer.candidates or ())]
+        choices = [piece for piece in pieces if piece is not None]
+        if not choices:
+            return None
+        has_content = any(carries_content(choice["delta"]) for choice in choices)
+        return ChatChunk(dict(self._head), choices, None, has_content)
+
+    def _piece_of(self, candidate: Candidate, at: int) -> dict[str, Any] | None:
+        index = index_of(candidate, at)
+        progress = self._choices.get(index)
+        if progress is None:
+            progress = self._choices[index] = Progress(index, self._seed)
+        delta = progress.delta_of(candidate)
+        logprobs = logprobs_in(candidate)
+        if not delta and not logprobs:
+            return None
+        choice = _choice(progress, delta, None)
+        return {**choice, "logprobs": logprobs} if logprobs else choice
+
+    def _failure_at_end(self) -> ProviderError | None:
+        choices = self._choices.values()
+        if not choices or not all(progress.finish for progress in choices):
+            return ProviderProtocolError("Gemini's stream ended before the answer was finished.")
+        has_content = self._has_content()
+        failures = [failure_of(progress.finish, has_content=has_content) for progress in choices]
+        return next((failure for failure in failures if failure is not None), None)
+
+    def _last_chunk(self) -> ChatChunk:
+        choices = [
+            _choice(progress, {}, finish_reason(progress.finish, has_calls=progress.has_calls))
+            for progress in self._choices.values()
+        ]
+        return ChatChunk(dict(self._head), choices, usage_in(self._counts), finished=True)
+
+    def _has_content(self) -> bool:
+        return any(progress.has_content for progress in self._choices.values())
+
+
+def _choice(progress: Progress, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:
+    if not progress.role_said:
+        progress.role_said = True
+        delta = {"role": "assistant", **delta}
+    return {"index": progress.index, "delta": delta, "finish_reason": finish}

@@ -1,0 +1,50 @@
+"""Every provider there is, as this installation's settings make them."""
+
+from mana_llm.ports import ProviderEntry
+from mana_llm.providers.base_url import base_of
+from mana_llm.providers.compatible import Compatible
+from mana_llm.providers.google import Google
+from mana_llm.providers.ollama import Ollama
+from mana_llm.providers.table import ROWS, Row
+from mana_llm.settings import Settings, specs
+
+LOCAL = "ollama"
+"""The provider that a model without a known prefix goes to."""
+CLOUD_FIRST_S = 60.0
+"""Seconds that a cloud may take to the first token of a stream."""
+
+
+def entries(settings: Settings) -> dict[str, ProviderEntry]:
+    """The providers by name, the local one first; those without their key are there, unconfigured."""
+    found = [_ollama(settings), *(_row(settings, row) for row in ROWS), _google(settings)]
+    return {entry.name: entry for entry in found}
+
+
+def _ollama(settings: Settings) -> ProviderEntry:
+    entry = ProviderEntry(
+        LOCAL, None, settings.ttft_s or settings.ollama_timeout, settings.ollama_default_model, "set OLLAMA_URL"
+    )
+    if settings.ollama_url:
+        base = base_of(settings.ollama_url)
+        entry.provider = Ollama(base.origin, base.prefix)
+    return entry
+
+
+def _google(settings: Settings) -> ProviderEntry:
+    entry = ProviderEntry(
+        "google", None, settings.ttft_s or CLOUD_FIRST_S, settings.google_default_model, "set GOOGLE_API_KEY"
+    )
+    if settings.google_api_key.reveal():
+        base = base_of(settings.google_base_url)
+        entry.provider = Google(base.origin, base.prefix, settings.google_api_key.reveal())
+    return entry
+
+
+def _row(settings: Settings, row: Row) -> ProviderEntry:
+    variable = next(spec.metadata["name"] for spec in specs() if spec.name == row.key_setting)
+    entry = ProviderEntry(row.name, None, settings.ttft_s or CLOUD_FIRST_S, "", f"set {variable}")
+    key = getattr(settings, row.key_setting).reveal()
+    if key:
+        base = base_of(getattr(settings, row.base_url_setting))
+        entry.provider = Compatible(row.name, base, key, row.quirks)
+    return entry

@@ -1,0 +1,104 @@
+"""What an attempt that succeeded hands to the edge: a whole answer, or a stream whose content has begun."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mana_llm.ports import ChatStreamDecoder, UpstreamResponse
+from mana_llm.schema.chat import ChatChunk, ChatCompletion
+from mana_llm.schema.errors import ProviderError
+from mana_llm.schema.targets import Target
+from mana_llm.schema.usage import Usage, read_usage
+
+
+class LiveStream:
+    """A streamed answer. Whoever holds it reads until [] or an error, and closes it in any case."""
+
+    def __init__(self, response: UpstreamResponse, decoder: ChatStreamDecoder) -> None:
+        self._response = response
+        self._decoder = decoder
+        self._pending: list[ChatChunk] = []
+        self._usage: Any = None
+        self.on_failure: Callable[[ProviderError], None] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was read, and the answer is whole."""
+        return self._decoder.done and not self._pending
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported so far."""
+        return read_usage(self._usage)
+
+    async def begin(self) -> None:
+        """Wait for the first chunk with content or a finish; a clean end is a beginning too.
+
+        Raises:
+            ProviderError: if the stream failed before; nothing of it has been shown to anybody then.
+        """
+        while not self._decoder.done:
+            chunks = await self._more()
+            self._pending += chunks
+            if any(chunk.has_content or chunk.finished for chunk in chunks):
+                break
+            if self._decoder.failure:
+                raise self._decoder.failure
+        self._response.content_began()
+
+    async def read(self) -> list[ChatChunk]:
+        """The next chunks, those of `begin` first; [] when the answer is whole.
+
+        Raises:
+            ProviderError: if the answer broke, after everything before the break was given.
+        """
+        if self._pending:
+            chunks, self._pending = self._pending, []
+            return chunks
+        decoder = self._decoder
+        while not decoder.done:
+            if decoder.failure:
+                self._fail(decoder.failure)
+            try:
+                chunks = await self._more()
+            except ProviderError as error:
+                self._fail(error)
+            if chunks:
+                return chunks
+        return []
+
+    def close(self) -> None:
+        """Let go of the upstream: a whole answer's connection is used again, a broken or unwanted one is cut."""
+        if self._decoder.done:
+            self._response.finish()
+        else:
+            self._response.close()
+
+    async def _more(self) -> list[ChatChunk]:
+        data = await self._response.read()
+        chunks = self._decoder.feed(data) if data else self._decoder.end()
+        for chunk in chunks:
+            if chunk.usage is not None:
+                self._usage = chunk.usage
+        return chunks
+
+    def _fail(self, error: ProviderError) -> None:
+        if self.on_failure:
+            self.on_failure(error)
+        raise error
+
+
+class Answer:
+    """Who answered, and the answer: `completion` of a plain request, `stream` of a streamed one.
+
+    `attempts` counts the providers that were asked; `waited_s` is the time that they took, all together.
+    """
+
+    __slots__ = ("attempts", "completion", "ignored", "stream", "target", "waited_s")
+
+    def __init__(self, target: Target, ignored: tuple[str, ...]) -> None:
+        self.target = target
+        self.ignored = ignored
+        self.attempts = 1
+        self.waited_s = 0.0
+        self.completion: ChatCompletion | None = None
+        self.stream: LiveStream | None = None

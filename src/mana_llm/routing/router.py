@@ -1,0 +1,143 @@
+"""The walk: the entries of a chain in order, past whatever is dead, until one answers or none is left."""
+
+from typing import Final
+
+from mana_llm.ports import Clock, Observer, ProviderEntry, Transport
+from mana_llm.routing.answer import Answer
+from mana_llm.routing.attempt import Task, attempt
+from mana_llm.routing.health import ProviderHealthCache
+from mana_llm.schema.chat import ChatRequest
+from mana_llm.schema.errors import DeadlineError, NoHealthyProviderError, ProviderError
+from mana_llm.schema.targets import Route, Target
+from mana_llm.schema.wire import Limits
+
+MIN_ATTEMPT_S: Final = 0.001
+
+
+class WalkLimits:
+    """Seconds: `total_s` for the whole walk, the rest per attempt; `first_plain_s` is None where a plain answer
+    has no limit of its own on its first byte (its head comes with the whole body)."""
+
+    def __init__(self, connect_s: float, idle_s: float, total_s: float, first_plain_s: float | None) -> None:
+        self.connect_s = connect_s
+        self.idle_s = idle_s
+        self.total_s = total_s
+        self.first_plain_s = first_plain_s
+
+
+class Walk:
+    """One request's way along its chain: what was tried, and why it was left."""
+
+    __slots__ = ("attempts", "deadline_s", "errors", "left", "request", "route", "waited_s")
+
+    def __init__(self, request: ChatRequest, route: Route, deadline_s: float) -> None:
+        self.request = request
+        self.route = route
+        self.deadline_s = deadline_s
+        self.attempts: list[dict[str, str]] = []
+        self.errors: list[ProviderError] = []
+        self.left: tuple[Target, str] | None = None
+        self.waited_s = 0.0
+
+    def leave(self, target: Target, reason: str, detail: str) -> None:
+        """Note that an entry was skipped or failed."""
+        self.attempts.append({"model": target.label, "reason": reason, "detail": detail})
+        self.left = (target, reason)
+
+
+class ProviderRouter:
+    """Walks chains."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        entries: dict[str, ProviderEntry],
+        health: ProviderHealthCache,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._transport = transport
+        self._entries = entries
+        self._health = health
+        self._observer = observer
+        self._clock = clock
+        self._now_s = clock.now_s
+
+    async def answer(self, request: ChatRequest, route: Route, limits: WalkLimits) -> Answer:
+        """The first answer that the chain gives.
+
+        Raises:
+            NoHealthyProviderError: if no entry answered; DeadlineError if the walk's time ran out.
+            ProviderError: one that ends the walk: a direct model's own rate limit, or a request that no other
+                entry should see.
+        """
+        walk = Walk(request, route, self._now_s() + limits.total_s)
+        for target in route.chain:
+            if walk.left:
+                self._observer.fallback(walk.left[0].label, target.label, walk.left[1])
+            answer = await self._try(walk, target, limits)
+            if answer:
+                answer.attempts = len(walk.errors) + 1
+                answer.waited_s += walk.waited_s
+                return answer
+            if self._now_s() >= walk.deadline_s:
+                raise DeadlineError(route.asked, walk.attempts)
+        raise _exhausted(walk)
+
+    async def _try(self, walk: Walk, target: Target, limits: WalkLimits) -> Answer | None:
+        """Ask one entry; None if it was skipped or failed in a way that lets the walk go on."""
+        entry = self._entries[target.provider]
+        if entry.provider is None:
+            walk.leave(target, "unconfigured", entry.hint)
+            return None
+        if not self._health.take(entry.name):
+            walk.leave(target, "cache-unhealthy", "resting after failures")
+            return None
+        task = Task(walk.request, target, self._limits(walk, entry, limits))
+        try:
+            answer = await attempt(self._transport, entry.provider, task, self._clock)
+        except ProviderError as error:
+            walk.waited_s += self._now_s() - task.asked_s if task.asked_s else 0.0
+            self._failed(target, error)
+            walk.errors.append(error)
+            if not error.walks_on:
+                raise
+            walk.leave(target, error.reason, error.message)
+            return None
+        except BaseException:
+            # The client left, or our own fault: it says nothing about the provider.
+            self._health.give_back(entry.name)
+            self._observer.attempt_ended(target, "cancelled")
+            raise
+        self._succeeded(target, answer)
+        return answer
+
+    def _limits(self, walk: Walk, entry: ProviderEntry, limits: WalkLimits) -> Limits:
+        left_s = max(walk.deadline_s - self._now_s(), MIN_ATTEMPT_S)
+        first_s = entry.first_s if walk.request.stream else limits.first_plain_s
+        return Limits(limits.connect_s, first_s, limits.idle_s, left_s)
+
+    def _succeeded(self, target: Target, answer: Answer) -> None:
+        self._health.mark_healthy(target.provider)
+        self._observer.attempt_ended(target, "ok")
+        if answer.stream:
+            answer.stream.on_failure = lambda error: self._broke(target, error)
+
+    def _failed(self, target: Target, error: ProviderError) -> None:
+        error.provider = target.provider
+        self._health.mark_unhealthy(target.provider, error)
+        self._observer.attempt_ended(target, error.reason)
+
+    def _broke(self, target: Target, error: ProviderError) -> None:
+        """A stream failed after its content had begun: the provider's health hears of it."""
+        error.provider = target.provider
+        self._health.mark_unhealthy(target.provider, error)
+        self._observer.stream_broke(target, error.reason)
+
+
+def _exhausted(walk: Walk) -> Exception:
+    """What the client is told when nobody answered: a direct model's 429 is its own, all else a 503."""
+    waits = [error.retry_after_s for error in walk.errors if error.retry_after_s is not None]
+    if walk.route.alias is None and walk.errors and walk.errors[0].status == 429:
+        return walk.errors[0]
+    return NoHealthyProviderError(walk.route.asked, walk.attempts, min(waits) if waits else None)

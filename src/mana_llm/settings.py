@@ -1,0 +1,231 @@
+"""Environment and `.env` to one frozen value. Each setting is a name with its unit, a default and a sentence of help.
+
+The table below is the only list: `.env.example`, `docs/settings.md` and the start-up check are made from it.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+OWN_PREFIX: Final = "MANA_LLM_"
+PROXY_NAMES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names it, what is wrong, and what would be right."""
+
+
+class Secret(str):
+    """A value that never prints. `reveal` is for the one place that must send it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if len(self) else "''"
+
+    def __str__(self) -> str:
+        return "***" if len(self) else ""
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return str.__str__(self)
+
+
+def setting(name: str, default: Any, text: str, **limits: Any) -> Any:
+    """One setting: its environment name, its default, and a sentence that tells an operator what it does."""
+    return field(default=default, metadata={"name": name, "help": text, **limits})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that an operator can set."""
+
+    port: int = setting("PORT", 3025, "Port that the gateway listens on.", low=0, high=65535)
+    host: str = setting(
+        "HOST", "127.0.0.1", "Address to listen on. Beyond loopback a caller key is required (see GPU_API_KEY)."
+    )
+    log_level: str = setting("LOG_LEVEL", "info", "debug, info, warning or error.", choices=LOG_LEVELS)
+    ollama_url: str = setting("OLLAMA_URL", "http://localhost:11434", "Where Ollama is. Empty: not used.", url=True)
+    ollama_default_model: str = setting("OLLAMA_DEFAULT_MODEL", "gemma3:4b", "Model that `ollama` alone means.")
+    ollama_timeout: float = setting(
+        "OLLAMA_TIMEOUT", 120.0, "Seconds to wait for Ollama's first token; it may be loading a model.", low=0.001
+    )
+    openai_api_key: Secret = setting("OPENAI_API_KEY", Secret(), "Key for OpenAI. Without it openai is not used.")
+    openai_base_url: str = setting(
+        "OPENAI_BASE_URL", "https://api.openai.com/v1", "OpenAI's base URL, version path included.", url=True
+    )
+    openrouter_api_key: Secret = setting("OPENROUTER_API_KEY", Secret(), "Key for OpenRouter.")
+    openrouter_base_url: str = setting(
+        "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "OpenRouter's base URL.", url=True
+    )
+    groq_api_key: Secret = setting("GROQ_API_KEY", Secret(), "Key for Groq.")
+    groq_base_url: str = setting(
+        "GROQ_BASE_URL", "https://api.groq.com/openai/v1", "Groq's base URL.", url=True
+    )
+    together_api_key: Secret = setting("TOGETHER_API_KEY", Secret(), "Key for Together.")
+    together_base_url: str = setting(
+        "TOGETHER_BASE_URL", "https://api.together.ai/v1", "Together's base URL.", url=True
+    )
+    google_api_key: Secret = setting("GOOGLE_API_KEY", Secret(), "Key for Google Gemini.")
+    google_base_url: str = setting(
+        "GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "Gemini's base URL, no version.", url=True
+    )
+    google_default_model: str = setting(
+        "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "Model that `google` alone means."
+    )
+    cors_origins: tuple[str, ...] = setting(
+        "CORS_ORIGINS", (), "Origins of web pages that may call, comma-separated; * for any. Empty: none."
+    )
+    aliases_path: str = setting(
+        "ALIASES_PATH", "", "Aliases file. Empty: aliases.yaml in the working directory, else the shipped one."
+    )
+    gpu_api_key: Secret = setting("GPU_API_KEY", Secret(), "The key that callers must send. Empty: none needed.")
+    api_keys: tuple[Secret, ...] = setting("API_KEYS", (), "Further caller keys, comma-separated.", secret=True)
+    allow_anonymous: bool = setting(
+        "MANA_LLM_ALLOW_ANONYMOUS", False, "true: start beyond loopback without a caller key."
+    )
+    connect_s: float = setting("MANA_LLM_CONNECT_S", 5.0, "Seconds to connect to a provider.", low=0.001)
+    ttft_s: float = setting(
+        "MANA_LLM_TTFT_S",
+        0.0,
+        "Seconds to wait for the first token, plain answers too. 0: 60 for clouds, OLLAMA_TIMEOUT for Ollama, "
+        "streams only.",
+        low=0,
+    )
+    idle_s: float = setting("MANA_LLM_IDLE_S", 60.0, "Seconds of silence allowed within an answer.", low=0.001)
+    total_s: float = setting("MANA_LLM_TOTAL_S", 600.0, "Seconds for a whole request, fallbacks included.", low=0.001)
+    drain_s: float = setting("MANA_LLM_DRAIN_S", 25.0, "Seconds that SIGTERM leaves to running requests.", low=0)
+    body_bytes_max: int = setting(
+        "MANA_LLM_BODY_BYTES_MAX", 20 * 1024 * 1024, "Largest request body, in bytes.", low=1024
+    )
+    header_s: float = setting("MANA_LLM_HEADER_S", 10.0, "Seconds for a client to send its headers.", low=0.001)
+    body_s: float = setting("MANA_LLM_BODY_S", 60.0, "Seconds for a client to send its body.", low=0.001)
+    stall_s: float = setting(
+        "MANA_LLM_STALL_S", 60.0, "Seconds that a client may refuse to read before it is cut off.", low=0.001
+    )
+    keep_alive_s: float = setting("MANA_LLM_KEEP_ALIVE_S", 75.0, "Seconds an idle client connection stays open.", low=0.001)
+    health_failures: int = setting(
+        "MANA_LLM_HEALTH_FAILURES", 2, "Consecutive failures that take a provider out.", low=1
+    )
+    health_backoff_s: float = setting(
+        "MANA_LLM_HEALTH_BACKOFF_S", 60.0, "Seconds that a provider stays out (times 1 to 1.5).", low=0
+    )
+    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """The proxy variables that are set (HTTPS_PROXY and kin, either case): they may hold a password."""
+
+    @property
+    def caller_keys(self) -> tuple[Secret, ...]:
+        """Every key that a caller may use."""
+        return tuple(key for key in (self.gpu_api_key, *self.api_keys) if key.reveal())
+
+
+def specs() -> list[dataclasses.Field[Any]]:
+    """The settings in their order, as fields whose metadata holds `name` and `help`."""
+    return [spec for spec in dataclasses.fields(Settings) if spec.metadata]
+
+
+def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """Read the settings; the environment wins over the file.
+
+    Raises:
+        SettingsError: for an unknown MANA_LLM_* name or a value that cannot be used.
+    """
+    values = {**(parse_env_file(env_file) if env_file and env_file.is_file() else {}), **environ}
+    known = {spec.metadata["name"]: spec for spec in specs()}
+    for name in values:
+        if name.startswith(OWN_PREFIX) and name not in known:
+            raise SettingsError(f"{name} is not a setting. {_nearest(name, known)}")
+    chosen = {spec.name: _parse(spec, values[name]) for name, spec in known.items() if name in values}
+    proxies = tuple(
+        (name, values[name]) for upper in PROXY_NAMES for name in (upper, upper.lower()) if values.get(name)
+    )
+    return Settings(**chosen, proxies=proxies)
+
+
+def parse_env_file(path: Path) -> dict[str, str]:
+    """Read `NAME=value` lines; `#` comments, blank lines, `export ` and matching quotes are understood.
+
+    Raises:
+        SettingsError: for a line that is none of these, with its number.
+    """
+    values = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip().removeprefix("export ")
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise SettingsError(f"{path.name} line {number} is not NAME=value.")
+        values[name.strip()] = _unquoted(value.strip())
+    return values
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] in ("'", '"'):
+        quote = value[0]
+        end = value.find(quote, 1)
+        return value[1:end] if end > 0 else value
+    return value.split(" #", 1)[0].rstrip()
+
+
+def _parse(spec: dataclasses.Field[Any], text: str) -> Any:
+    name, default = spec.metadata["name"], spec.default
+    text = text.strip()
+    if spec.metadata.get("secret"):
+        return tuple(Secret(part.strip()) for part in text.split(",") if part.strip())
+    if isinstance(default, Secret):
+        return Secret(text)
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        return _boolean(name, text)
+    if isinstance(default, int | float):
+        return _number(name, text, spec)
+    if text not in spec.metadata.get("choices", (text,)):
+        raise SettingsError(f"{name} is {text!r}; use one of {', '.join(spec.metadata['choices'])}.")
+    if spec.metadata.get("url") and text:
+        _check_url(name, text)
+    return text
+
+
+def _boolean(name: str, text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+    if text.lower() not in words:
+        raise SettingsError(f"{name} is {text!r}; use true or false.")
+    return words[text.lower()]
+
+
+def _number(name: str, text: str, spec: dataclasses.Field[Any]) -> float:
+    kind = type(spec.default)
+    try:
+        value = kind(text)
+    except ValueError as error:
+        what = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{name} is {text!r}; use {what}, such as {spec.default}.") from error
+    low, high = spec.metadata.get("low", float("-inf")), spec.metadata.get("high", float("inf"))
+    if not low <= value <= high or value in (float("inf"), float("-inf")):
+        raise SettingsError(f"{name} is {text}; use a number from {low} to {high}.")
+    return value
+
+
+def _check_url(name: str, text: str) -> None:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
+        raise SettingsError(f"{name} is not a base URL such as http://localhost:11434 (no query, no password).")
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else "See docs/settings.md for the list."

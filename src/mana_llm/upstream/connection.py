@@ -1,0 +1,135 @@
+"""One connection to an upstream: its transport, its one timer, and the answer that is due on it."""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from mana_llm.upstream.response import Response
+
+# From this size on, head and body are handed over as two buffers: below, one copy is cheaper than a second buffer.
+_JOIN_BYTES_MAX = 65_536
+# A timer may fire a clock tick early (uvloop's clock counts milliseconds); that is not worth another round.
+_TICK_S = 0.001
+
+
+class Keeper(Protocol):
+    """Who keeps connections: hears of the two ways in which one can leave its exchange."""
+
+    idle_s: float
+
+    def give_back(self, connection: "Connection") -> None:
+        """Take a connection whose answer is complete and which can carry another."""
+        ...
+
+    def forget(self, connection: "Connection") -> None:
+        """Drop a connection that is dead; forgetting twice is nothing."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """Carries one exchange at a time; a byte that belongs to none kills it, so that answers cannot cross.
+
+    One timer serves every limit. It is armed at the first limit and left alone while limits only move later: when
+    it fires early it looks at the limit of that moment and arms itself again. So a request on a busy connection
+    arms and cancels nothing.
+    """
+
+    __slots__ = (
+        "_keeper",
+        "_response",
+        "_timer",
+        "_timer_at",
+        "alive",
+        "idle_at",
+        "loop",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
+        self._keeper = keeper
+        self._response: Response | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self.loop = loop
+        self.alive = True
+        self.served = 0
+        self.idle_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; a TLS tunnel calls this itself with the inner one."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the bytes to the answer that is due, or die of them."""
+        if self._response is None:
+            self.cut()
+        else:
+            self._response.feed(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the answer that is due; an idle connection just leaves the pool."""
+        response = self._response
+        self._die()
+        if response is not None:
+            response.lost(error)
+
+    def start(self, response: "Response", head: bytes, body: bytes) -> None:
+        """Send a request whose answer is `response`; `head` ends before Content-Length."""
+        self._response = response
+        if not body and head.startswith(b"GET "):
+            self.transport.write(head + b"\r\n")
+        elif len(body) <= _JOIN_BYTES_MAX:
+            self.transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+        else:
+            self.transport.writelines([b"%sContent-Length: %d\r\n\r\n" % (head, len(body)), body])
+        self.watch(response.limit_at())
+
+    def end(self, *, keep: bool) -> None:
+        """End the exchange: its answer is complete. Kept if `keep` and nothing of the request is still unsent."""
+        self._response = None
+        self.served += 1
+        if keep and self.alive and not self.transport.get_write_buffer_size():
+            self.idle_at = self.loop.time()
+            self.watch(self.idle_at + self._keeper.idle_s)
+            self._keeper.give_back(self)
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close at once, unsent bytes and all; the slot is free when this returns."""
+        if self.alive:
+            self._die()
+            self.transport.abort()
+
+    def usable(self, now_s: float) -> bool:
+        """Whether an idle connection may carry a request."""
+        return self.alive and now_s - self.idle_at < self._keeper.idle_s and not self.transport.is_closing()
+
+    def watch(self, at_s: float) -> None:
+        """See to it that the limit is looked at no later than `at_s`."""
+        if self._timer is not None:
+            if at_s >= self._timer_at:
+                return
+            self._timer.cancel()
+        self._timer_at = at_s
+        self._timer = self.loop.call_at(at_s, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        response = self._response
+        at_s = self.idle_at + self._keeper.idle_s if response is None else response.limit_at()
+        if self.loop.time() < at_s - _TICK_S:
+            self.watch(at_s)
+        elif response is None:
+            self.cut()
+        else:
+            response.expire()
+
+    def _die(self) -> None:
+        self.alive = False
+        self._response = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._keeper.forget(self)
