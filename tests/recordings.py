@@ -1,4 +1,4 @@
-"""Recorded provider traffic, read from `MANA_LLM_RECORDED` or `../shared/recorded`; never copied into the project."""
+"""Recorded provider traffic, read from `MANA_LLM_RECORDED` or `../shared/recorded`; never copied here."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 
 
 def recordings(provider: str) -> list[Recording]:
-    """Every exchange recorded with `provider` (a folder's name), in order; none if there are no recordings."""
+    """Every exchange recorded with `provider` (a folder's name), in order; none if there is no folder."""
     return [
         _recording(f"{path.name}#{at}", exchange)
         for path in sorted((ROOT / provider).glob("*.json"))
@@ -40,7 +40,7 @@ def recordings(provider: str) -> list[Recording]:
 
 
 def cases(provider: str, chosen: Any) -> list[Any]:
-    """Parameters for pytest: the recordings that `chosen` takes, or one skipped case that says what is missing."""
+    """Parameters for pytest: the recordings that `chosen` takes, or one skipped case that says why."""
     if not ROOT.is_dir():
         return [pytest.param(None, marks=pytest.mark.skip(reason=ABSENT))]
     return [pytest.param(found, id=found.file) for found in recordings(provider) if chosen(found)]
@@ -74,7 +74,7 @@ def streamed(decoder: Any, pieces: Pieces) -> tuple[list[Any], tuple[Any, ...]]:
 
 
 def assert_same_at_every_split(open_stream: Callable[[], Any], body: bytes, end: bytes) -> None:
-    """One byte at a time, and in two at every byte, `body` decodes to what it is whole; frames end with `end`."""
+    """One byte at a time and in two at every byte, `body` decodes as it does whole; `end` ends its frames."""
     whole = streamed(open_stream(), [body])
     assert streamed(open_stream(), (body[at : at + 1] for at in range(len(body)))) == whole
     short = shortened(body, end)
@@ -84,7 +84,7 @@ def assert_same_at_every_split(open_stream: Callable[[], Any], body: bytes, end:
 
 
 def shortened(body: bytes, end: bytes) -> bytes:
-    """`body`, or its first two frames, those with tool calls, and its last two, so that splits stay affordable."""
+    """`body`, or its first two frames, those with tool calls, and its last two: cheap to split."""
     if len(body) <= BODY_BYTES_MAX:
         return body
     frames = body.rstrip().split(end)

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 __all__ = ["Settings", "__version__", "create_app"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+def __getattr__(name: str) -> Any:
     # Loaded when asked for, so that `mana-llm --help` loads no server.
     if name == "create_app":
         from mana_llm.compose import create_app

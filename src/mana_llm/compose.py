@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from starlette.middleware.cors import CORSMiddleware
+
 from mana_llm import __version__
 from mana_llm.dialects.openai import OpenAI
 from mana_llm.edge.app import Endpoint, Gateway, Services
@@ -67,9 +69,7 @@ class Application:
             "/models/{model:path}": Endpoint({"GET": listing.one, "HEAD": listing.one}),
         }
         routes = {"/livez": ops.livez, "/readyz": ops.readyz, "/health": ops.healthy, "/metrics": ops.counted}
-        return Gateway(
-            services, api, {path: Endpoint({"GET": route, "HEAD": route}) for path, route in routes.items()}
-        )
+        return Gateway(services, api, {path: Endpoint({"GET": route, "HEAD": route}) for path, route in routes.items()})
 
     def _chat_services(self) -> ChatServices:
         settings = self.settings
@@ -98,7 +98,7 @@ class Application:
         await self.transport.close()
 
 
-def create_app(settings: Settings | None = None) -> Any:  # noqa: ANN401 - an ASGI callable
+def create_app(settings: Settings | None = None) -> Any:
     """The gateway as an ASGI application, for servers of your own choosing.
 
     Under another server than `mana-llm serve` the limits on slow clients and the drain are that server's.
@@ -155,16 +155,16 @@ def _aliases(settings: Settings, known: Mapping[str, ProviderEntry]) -> AliasReg
 
 def _health(settings: Settings, known: Mapping[str, ProviderEntry], clock: SystemClock) -> ProviderHealthCache:
     policy = HealthPolicy(
-        settings.health_failures, settings.health_backoff_s, lambda: random.uniform(1.0, 1.5)  # noqa: S311
+        settings.health_failures,
+        settings.health_backoff_s,
+        lambda: random.uniform(1.0, 1.5),  # noqa: S311
     )
     return ProviderHealthCache(known, policy, clock)
 
 
-def _with_cors(settings: Settings, gateway: Gateway) -> Any:  # noqa: ANN401 - an ASGI callable
+def _with_cors(settings: Settings, gateway: Gateway) -> Any:
     if not settings.cors_origins:
         return gateway
-    from starlette.middleware.cors import CORSMiddleware
-
     return CORSMiddleware(
         gateway,
         allow_origins=settings.cors_origins,

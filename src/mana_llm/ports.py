@@ -70,7 +70,8 @@ class UpstreamResponse(Protocol):
 
     def finish(self) -> None:
         """Say that the answer is whole: the end of the body may still come for a moment, so that the connection
-        can be used again; if it does not, the connection is cut."""
+        can be used again; if it does not, the connection is cut.
+        """
         ...
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Secret(str):
         return str.__str__(self)
 
 
-def setting(name: str, default: Any, text: str, **limits: Any) -> Any:
+def setting(name: str, default: object, text: str, **limits: object) -> Any:
     """One setting: its environment name, its default, and a sentence that tells an operator what it does."""
     return field(default=default, metadata={"name": name, "help": text, **limits})
 
@@ -50,13 +50,18 @@ class Settings:
 
     port: int = setting("PORT", 3025, "Port that the gateway listens on.", low=0, high=65535)
     host: str = setting(
-        "HOST", "127.0.0.1", "Address to listen on. Beyond loopback a caller key is required (see GPU_API_KEY)."
+        "HOST",
+        "127.0.0.1",
+        "Address to listen on. Beyond loopback a caller key is required (see GPU_API_KEY).",
     )
     log_level: str = setting("LOG_LEVEL", "info", "debug, info, warning or error.", choices=LOG_LEVELS)
     ollama_url: str = setting("OLLAMA_URL", "http://localhost:11434", "Where Ollama is. Empty: not used.", url=True)
     ollama_default_model: str = setting("OLLAMA_DEFAULT_MODEL", "gemma3:4b", "Model that `ollama` alone means.")
     ollama_timeout: float = setting(
-        "OLLAMA_TIMEOUT", 120.0, "Seconds to wait for Ollama's first token; it may be loading a model.", low=0.001
+        "OLLAMA_TIMEOUT",
+        120.0,
+        "Seconds to wait for Ollama's first token; it may be loading a model.",
+        low=0.001,
     )
     openai_api_key: Secret = setting("OPENAI_API_KEY", Secret(), "Key for OpenAI. Without it openai is not used.")
     openai_base_url: str = setting(
@@ -67,16 +72,17 @@ class Settings:
         "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "OpenRouter's base URL.", url=True
     )
     groq_api_key: Secret = setting("GROQ_API_KEY", Secret(), "Key for Groq.")
-    groq_base_url: str = setting(
-        "GROQ_BASE_URL", "https://api.groq.com/openai/v1", "Groq's base URL.", url=True
-    )
+    groq_base_url: str = setting("GROQ_BASE_URL", "https://api.groq.com/openai/v1", "Groq's base URL.", url=True)
     together_api_key: Secret = setting("TOGETHER_API_KEY", Secret(), "Key for Together.")
     together_base_url: str = setting(
         "TOGETHER_BASE_URL", "https://api.together.ai/v1", "Together's base URL.", url=True
     )
     google_api_key: Secret = setting("GOOGLE_API_KEY", Secret(), "Key for Google Gemini.")
     google_base_url: str = setting(
-        "GOOGLE_BASE_URL", "https://generativelanguage.googleapis.com", "Gemini's base URL, no version.", url=True
+        "GOOGLE_BASE_URL",
+        "https://generativelanguage.googleapis.com",
+        "Gemini's base URL, no version.",
+        url=True,
     )
     google_default_model: str = setting(
         "GOOGLE_DEFAULT_MODEL", "gemini-3.5-flash-lite", "Model that `google` alone means."
@@ -85,12 +91,14 @@ class Settings:
         "CORS_ORIGINS", (), "Origins of web pages that may call, comma-separated; * for any. Empty: none."
     )
     aliases_path: str = setting(
-        "ALIASES_PATH", "", "Aliases file. Empty: aliases.yaml in the working directory, else the shipped one."
+        "ALIASES_PATH",
+        "",
+        "Aliases file. Empty: aliases.yaml in the working directory, else the shipped one.",
     )
     gpu_api_key: Secret = setting("GPU_API_KEY", Secret(), "The key that callers must send. Empty: none needed.")
     api_keys: tuple[Secret, ...] = setting("API_KEYS", (), "Further caller keys, comma-separated.", secret=True)
     allow_anonymous: bool = setting(
-        "MANA_LLM_ALLOW_ANONYMOUS", False, "true: start beyond loopback without a caller key."
+        "MANA_LLM_ALLOW_ANONYMOUS", default=False, text="true: start beyond loopback without a caller key."
     )
     connect_s: float = setting("MANA_LLM_CONNECT_S", 5.0, "Seconds to connect to a provider.", low=0.001)
     ttft_s: float = setting(
@@ -111,7 +119,9 @@ class Settings:
     stall_s: float = setting(
         "MANA_LLM_STALL_S", 60.0, "Seconds that a client may refuse to read before it is cut off.", low=0.001
     )
-    keep_alive_s: float = setting("MANA_LLM_KEEP_ALIVE_S", 75.0, "Seconds an idle client connection stays open.", low=0.001)
+    keep_alive_s: float = setting(
+        "MANA_LLM_KEEP_ALIVE_S", 75.0, "Seconds an idle client connection stays open.", low=0.001
+    )
     health_failures: int = setting(
         "MANA_LLM_HEALTH_FAILURES", 2, "Consecutive failures that take a provider out.", low=1
     )
@@ -204,9 +214,9 @@ def _boolean(name: str, text: str) -> bool:
 
 
 def _number(name: str, text: str, spec: dataclasses.Field[Any]) -> float:
-    kind = type(spec.default)
+    kind = int if isinstance(spec.default, int) else float
     try:
-        value = kind(text)
+        value: float = kind(text)
     except ValueError as error:
         what = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{name} is {text!r}; use {what}, such as {spec.default}.") from error

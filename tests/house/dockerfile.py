@@ -94,9 +94,7 @@ class Follower:
         outcome = subprocess.run(
             ["/bin/sh", "-c", rest],
             cwd=self._stage.real("."),
-            env=os.environ
-            | self._stage.environment
-            | {"PATH": f"{system}/bin{os.pathsep}{os.environ['PATH']}"},
+            env=os.environ | self._stage.environment | {"PATH": f"{system}/bin{os.pathsep}{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,

@@ -119,9 +119,7 @@ def test_image_refuses_to_start_when_no_key_is_set(image):
 
 def test_image_carries_the_runtime_alone_when_built(image):
     """Neither pip nor the build backend nor a source folder is in the image's environment."""
-    found = {
-        path.name.partition("-")[0] for path in image.real("/opt/mana-llm").glob("lib/*/site-packages/*")
-    }
+    found = {path.name.partition("-")[0] for path in image.real("/opt/mana-llm").glob("lib/*/site-packages/*")}
     assert "mana_llm" in found
     assert not found & {"pip", "setuptools", "flit_core", "pytest"}
 

@@ -34,11 +34,7 @@ def _places(pattern: re.Pattern[str]) -> list[str]:
     found = []
     for path in kept_files():
         lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-        found += [
-            f"{place(path, number)} {line[:80]}"
-            for number, line in enumerate(lines, 1)
-            if pattern.search(line)
-        ]
+        found += [f"{place(path, number)} {line[:80]}" for number, line in enumerate(lines, 1) if pattern.search(line)]
     return found
 
 
@@ -54,9 +50,7 @@ def test_repository_names_no_machine_path_when_searched():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    "line", ["--" + "index-url=x", "https://host/" + "sim" + "ple/", "https://reg" + "istry.x.y/"]
-)
+@pytest.mark.parametrize("line", ["--" + "index-url=x", "https://host/" + "sim" + "ple/", "https://reg" + "istry.x.y/"])
 def test_index_is_recognised_when_a_line_names_one(line):
     """The search knows an option and an address that name an index."""
     assert INDEX.search(line)

@@ -23,18 +23,25 @@ UNPICKLERS = {
 MUTABLE_CALLS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "OrderedDict", "Counter"}
 MUTATORS = {"append", "extend", "insert", "update", "add", "setdefault", "pop", "popitem", "remove", "clear"}
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__\w+__")
-PROVIDER = re.compile(r"(?<![a-z])(?:ollama|openai|openrouter|groq|together|google|gemini)(?![a-z])")
-# Where a provider's name belongs: its file or table row, the settings, and the programs that imitate it.
-PROVIDER_HOMES = ("providers/", "settings.py", "settings/", "simulator/", "dialects/openai")
+# "openai" is also a dialect and a client library; it means the provider when it stands alone or leads a name.
+PROVIDER = re.compile(
+    r"(?<![a-z])(?:ollama|openrouter|groq|together|google|gemini)(?![a-z])|^openai(?:$|/|_(?:api|base|url))"
+)
+# Where a provider's name belongs: its file or row, the settings, the simulator and what starts the simulator.
+PROVIDER_HOMES = (
+    "providers/",
+    "settings.py",
+    "settings/",
+    "simulator/",
+    "dialects/openai",
+    "cli/demo.py",
+    "cli/simulate.py",
+)
 
 
 def test_module_keeps_no_state_when_it_is_source():
     """No module holds a mutable that changes: tables are constants by name and never written to."""
-    found = [
-        place(path, line)
-        for path in source_files()
-        for line in (*_loose_mutables(path), *_constant_writes(path))
-    ]
+    found = [place(path, line) for path in source_files() for line in (*_loose_mutables(path), *_constant_writes(path))]
     assert not found, "\n".join(found)
 
 
@@ -125,6 +132,8 @@ def test_module_state_is_recognised_when_it_is_spelt_so(tmp_path, code, loose):
         ("if name == 'ollama': pass", True),
         ("class GeminiThing: pass", True),
         ("def call_groq(): pass", True),
+        ("model = 'openai/gpt-5'", True),
+        ("from mana_llm.dialects.openai import Dialect", False),
         ('"""A docstring may say ollama."""', False),
         ("x = 1  # so may a comment: openai", False),
         ("programme = 'togetherness'", False),
@@ -164,11 +173,7 @@ def _constant_writes(path: Path) -> Iterator[int]:
         for node in ast.walk(function):
             if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
                 owner = node.value
-            elif (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in MUTATORS
-            ):
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
                 owner = node.func.value
             else:
                 continue

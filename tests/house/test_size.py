@@ -11,9 +11,7 @@ PARAMETERS_MAX = 5
 
 def test_file_stays_small_when_it_is_source():
     """Every source file, the playground's included, has at most 300 lines."""
-    sizes = {
-        path: len(path.read_bytes().splitlines()) for path in source_files(".py", ".js", ".css", ".html")
-    }
+    sizes = {path: len(path.read_bytes().splitlines()) for path in source_files(".py", ".js", ".css", ".html")}
     long = [place(path, size) for path, size in sizes.items() if size > FILE_LINES_MAX]
     assert not long, "\n".join(long)
 

@@ -32,6 +32,7 @@ NOT_CHAT = {
 # Recorded by the client library after its own framing: one event's data per line.
 UNFRAMED = "vercel+ai--google__google-tool-call.chunks.txt.json#0"
 FAILING = {
+    # Thinking ate the whole budget.
     "pydantic+pydantic-ai--test_google__test_google_model_max_tokens_thinking_model_empty_response.yaml.json#0": (
         ProviderTruncatedError
     ),
@@ -104,9 +105,10 @@ def expected_finish(events, parts):
 
 
 def assert_usage(usage, counts):
-    assert usage.prompt_tokens == counts["promptTokenCount"] + counts.get("toolUsePromptTokenCount", 0)
+    assert usage.prompt_tokens == counts.get("promptTokenCount", 0) + counts.get("toolUsePromptTokenCount", 0)
     assert usage.completion_tokens == counts.get("candidatesTokenCount", 0) + counts.get("thoughtsTokenCount", 0)
-    assert usage.total_tokens == counts["totalTokenCount"]
+    # One recorder left the prompt and the total out.
+    assert usage.total_tokens == counts.get("totalTokenCount", usage.completion_tokens)
     reasoning = usage.completion_tokens_details
     assert (reasoning and reasoning.reasoning_tokens) == counts.get("thoughtsTokenCount")
     cached = usage.prompt_tokens_details

@@ -17,9 +17,7 @@ def path_of(dialect: str, model: str, *, stream: bool) -> str:
     if dialect == "gemini":
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         return f"/v1beta/models/{model}:{method}"
-    return {"ollama": "/api/chat", "openai": "/v1/chat/completions"}.get(
-        dialect, f"/{dialect}/v1/chat/completions"
-    )
+    return {"ollama": "/api/chat", "openai": "/v1/chat/completions"}.get(dialect, f"/{dialect}/v1/chat/completions")
 
 
 def request_bytes(dialect: str, model: str, *, stream: bool = True, **more: Any) -> bytes:
@@ -101,5 +99,5 @@ def run(test: Callable[[Simulator], Coroutine[Any, Any, Any]], **options: Any) -
 
 def events(body: bytes) -> list[Any]:
     """The JSON documents of an SSE or NDJSON body, in order, [DONE] as a word."""
-    found = re.findall(rb"^(?:data: )?([\[{].*?)\r?$", body, re.M)
+    found = re.findall(rb"^(?:data: )?([\[{].*?)\r?$", body, re.MULTILINE)
     return ["[DONE]" if item == b"[DONE]" else json.loads(item) for item in found]

@@ -13,7 +13,8 @@ STARTED_S = 10.0
 async def tell_what_is_there(application: Application, server: Server) -> None:
     """Wait until the gateway listens, ask every configured provider for its models, and print a table."""
     async with asyncio.timeout(STARTED_S):
-        while not server.started:
+        # uvicorn's server has no event for it.
+        while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await application.models.refresh()
     click.echo(table(application))

@@ -20,7 +20,7 @@ def command() -> None:
     host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{settings.port}/health"
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             click.echo(json.dumps(json.load(response), indent=2))
     except (OSError, ValueError) as error:
         click.echo(f"mana-llm: {url} does not answer ({type(error).__name__}). Is the gateway running?", err=True)

@@ -3,6 +3,7 @@
 Source: OpenAI's OpenAPI description 2.3.0 and the openai-python 3.x types.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from mana_llm.dialects.openai_stream import ChatStream
 from mana_llm.schema.chat import ChatCompletion, ChatRequest, Identity
 from mana_llm.schema.errors import GatewayError, RequestError
-from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_json, encode_json, json_problem
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decoder_of, encode_json, json_problem
 
 _DOES_NOT_STREAM: Final = (None, NULL, msgspec.Raw(b"false"))
 
@@ -19,6 +20,11 @@ class StreamOptions(msgspec.Struct):
     """The member of `stream_options` that the gateway reads."""
 
     include_usage: bool | None = None
+
+
+_flag: Final = decoder_of(bool | None)
+_name: Final = decoder_of(str | None)
+_stream_options: Final = decoder_of(StreamOptions | None)
 
 
 class OpenAI:
@@ -32,12 +38,12 @@ class OpenAI:
         """
         fields = _envelope(body)
         _check_messages(fields.get("messages"))
-        stream = fields.get("stream") not in _DOES_NOT_STREAM and _read(fields, "stream", bool | None) is True
+        stream = fields.get("stream") not in _DOES_NOT_STREAM and _read(fields, "stream", _flag) is True
         return ChatRequest(
             fields=fields,
-            model=_read(fields, "model", str | None) or "",
+            model=_read(fields, "model", _name) or "",
             stream=stream,
-            include_usage=_include_usage(fields, stream),
+            include_usage=_include_usage(fields, stream=stream),
         )
 
     def encode_chat(self, completion: ChatCompletion, resolved: str, identity: Identity) -> bytes:
@@ -76,25 +82,25 @@ def _check_messages(messages: msgspec.Raw | None) -> None:
     if messages is None or messages == NULL:
         raise RequestError("`messages` is required: a list of messages.", code="missing", param="messages")
     text = memoryview(messages)
-    if text[:1] != b"[":
+    if bytes(text[:1]) != b"[":
         raise RequestError("`messages` must be a list of messages.", code="invalid_type", param="messages")
     if bytes(text[1:64]).lstrip()[:1] == b"]":
         raise RequestError("`messages` is empty; send at least one message.", code="empty_array", param="messages")
 
 
-def _read(fields: dict[str, msgspec.Raw], name: str, shape: Any) -> Any:
-    """One member as `shape`; None if it is absent."""
+def _read(fields: dict[str, msgspec.Raw], name: str, decode: Callable[[msgspec.Raw], Any]) -> Any:
+    """One member, decoded; None if it is absent."""
     raw = fields.get(name)
     if raw is None:
         return None
     try:
-        return decode_json(raw, shape)
+        return decode(raw)
     except JSONDecodeError as error:
         raise RequestError(f"`{name}` cannot be used: {error}.", code="invalid_type", param=name) from error
 
 
-def _include_usage(fields: dict[str, msgspec.Raw], stream: bool) -> bool:
-    options = _read(fields, "stream_options", StreamOptions | None)
+def _include_usage(fields: dict[str, msgspec.Raw], *, stream: bool) -> bool:
+    options = _read(fields, "stream_options", _stream_options)
     if options is None:
         return False
     if not stream:

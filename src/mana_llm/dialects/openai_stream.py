@@ -83,8 +83,8 @@ class ChatStream:
         delta = choice["delta"]
         if index not in self._begun:
             self._begun.add(index)
-            content = None if "tool_calls" in delta else ""
-            choice["delta"] = {"role": "assistant", "content": content, **delta, "role": "assistant"}
+            delta.setdefault("content", None if "tool_calls" in delta else "")
+            delta["role"] = "assistant"
         else:
             delta.pop("role", None)
         if choice.get("finish_reason") in (None, NULL):

@@ -51,7 +51,10 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class Gateway:
-    """The outermost ASGI callable. `api` paths are served under every prefix, `ops` paths as they are."""
+    """The outermost ASGI callable. Routes find the `exchange` and the headers as a dict (`given`) in the scope.
+
+    `api` paths are served under every prefix, `ops` paths as they are.
+    """
 
     def __init__(self, services: Services, api: Mapping[str, Endpoint], ops: Mapping[str, Endpoint]) -> None:
         self._services = services
@@ -65,13 +68,14 @@ class Gateway:
         if scope["type"] != "http":
             await _lifespan(services, receive, send)
             return
-        exchange, authorization, x_api_key = _begin(scope["headers"], services)
-        scope["exchange"] = exchange
+        given = dict(scope["headers"])
+        scope["given"] = given
+        scope["exchange"] = exchange = _begin(services, given)
         services.observer.request_began()
         try:
             path = scope["path"]
             if path not in OPEN_PATHS:
-                exchange.caller = services.authenticator.caller(authorization, x_api_key)
+                exchange.caller = services.authenticator.caller(given)
             if path[-1:] == "/" and path != "/":
                 scope["path"] = path.rstrip("/")
             await self._router(scope, receive, send)
@@ -80,7 +84,7 @@ class Gateway:
             raise
         except GatewayError as error:
             await send_error(send, exchange, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a bug raises, the client gets an answer
             # A bug of ours: the log gets the traceback, the client an answer.
             _log.exception("request %s failed", exchange.request_id)
             await send_error(send, exchange, InternalError("The gateway failed; its log says why."))
@@ -102,21 +106,14 @@ async def _lifespan(services: Services, receive: Receive, send: Send) -> None:
             return
 
 
-def _begin(headers: list[tuple[bytes, bytes]], services: Services) -> tuple[Exchange, bytes | None, bytes | None]:
-    """Name the request, and find the caller's key."""
-    request_id = authorization = x_api_key = None
-    for name, value in headers:
-        if name == b"authorization":
-            authorization = value
-        elif name == b"x-api-key":
-            x_api_key = value
-        elif name == b"x-request-id":
-            request_id = sane_id(value)
-    exchange = Exchange(request_id or services.ids.next(), services.clock.now_s())
-    return exchange, authorization, x_api_key
+def _begin(services: Services, given: dict[bytes, bytes]) -> Exchange:
+    """Name the request: by the client's own id if it can be shown, else by ours."""
+    request_id = given.get(b"x-request-id")
+    name = sane_id(request_id) if request_id else None
+    return Exchange(name or services.ids.next(), services.clock.now_s())
 
 
-async def _not_found(scope: Any, receive: Any, send: Any) -> None:
+async def _not_found(scope: Any, *_: Any) -> None:
     path = ascii(scope["path"][:128])
     message = f"There is nothing at {path}. The API is at /v1/chat/completions and /v1/models."
     raise RequestError(message, status=404, code="not_found")

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mana_llm.schema.errors import AuthenticationError
@@ -20,14 +20,15 @@ class Authenticator:
             digest = hashlib.sha256(key.encode()).digest()
             self._callers[digest[:8]] = (digest, f"key-{number}")
 
-    def caller(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
-        """The caller's name for `Authorization: Bearer <key>` or `x-api-key: <key>`.
+    def caller(self, given: Mapping[bytes, bytes]) -> str:
+        """The caller's name, from the headers `Authorization: Bearer <key>` or `x-api-key: <key>`.
 
         Raises:
             AuthenticationError: if keys are set and none of them was sent, or two different ones were.
         """
         if not self._callers:
             return ANONYMOUS
+        authorization, x_api_key = given.get(b"authorization"), given.get(b"x-api-key")
         key = _bearer(authorization) if authorization is not None else x_api_key
         if key is None or (authorization is not None and x_api_key not in (None, key)):
             raise AuthenticationError(_NO_KEY)
@@ -51,4 +52,3 @@ def is_loopback(host: str) -> bool:
 def _bearer(authorization: bytes) -> bytes | None:
     scheme, _, key = authorization.partition(b" ")
     return key.strip() if scheme.lower() == b"bearer" else None
-

@@ -48,7 +48,7 @@ class Chat:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
         exchange: Exchange = scope["exchange"]
-        check_media_type(scope["headers"])
+        check_media_type(scope["given"].get(b"content-type"))
         body = (await receive())["body"]
         request = services.dialect.decode_chat(body)
         route = services.aliases.resolve(request.model)
@@ -131,12 +131,11 @@ class Chat:
         return headers
 
 
-def check_media_type(headers: Headers) -> None:
+def check_media_type(content_type: bytes | None) -> None:
     """Raises RequestError 415 for a body that says it is something else than JSON."""
-    for name, value in headers:
-        if name == b"content-type" and b"json" not in value.lower():
-            message = "The body must be JSON; send `Content-Type: application/json`."
-            raise RequestError(message, status=415, code="unsupported_media_type")
+    if content_type is not None and b"json" not in content_type.lower():
+        message = "The body must be JSON; send `Content-Type: application/json`."
+        raise RequestError(message, status=415, code="unsupported_media_type")
 
 
 def header_text(text: str) -> bytes:

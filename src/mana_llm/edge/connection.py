@@ -9,7 +9,6 @@ Why each override is here (uvicorn 0.54, httptools 0.9, tried on sockets):
 - refusals would be text, and OpenAI's clients expect OpenAI's shape.
 """
 
-import asyncio
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -74,7 +73,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle and not self.cycle.response_complete:
             self.cycle.disconnect()
         for cycle, _ in self.pipeline:
-            cycle.disconnect()
+            cycle.disconnect()  # type: ignore[attr-defined]
         if self.flow is not None:
             self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]
@@ -243,13 +242,13 @@ class Connection(HttpToolsProtocol):
     def _fill_scope(self, version: str, method: str) -> None:
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii") if url.path else "/"
-        self.scope.update(  # type: ignore[typeddict-item]
+        self.scope.update(
             {
                 "asgi": {"version": "3.0", "spec_version": "2.3"},
                 "http_version": version,
                 "server": self.server,
                 "client": self.client,
-                "scheme": self.scheme,
+                "scheme": self.scheme or "http",
                 "root_path": "",
                 "headers": self.headers,
                 "state": self.app_state,
@@ -257,7 +256,6 @@ class Connection(HttpToolsProtocol):
                 "path": unquote(path) if "%" in path else path,
                 "raw_path": url.path or b"/",
                 "query_string": url.query or b"",
-                "connection": self,
             }
         )
 

@@ -69,7 +69,7 @@ class Cycle:
         except asyncio.CancelledError:
             if not self.cancelled:
                 raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug in one request must not end the server
             # The application answers its own errors: this is a bug in it, or an answer that could not be sent.
             _log.exception("a request ended in an error")
         finally:
@@ -128,7 +128,7 @@ class Cycle:
         if self.disconnected:
             return
         if self.response_started:
-            self._send_body(message.get("body", b""), message.get("more_body", False))
+            self._send_body(message.get("body", b""), more_body=message.get("more_body", False))
         else:
             self._send_head(message["status"], message["headers"])
 
@@ -154,7 +154,7 @@ class Cycle:
         # The head waits for the first piece of the body: one write, one packet.
         self._head = [STATUS_LINE[status], default, block, b"\r\n"]
 
-    def _send_body(self, body: bytes, more_body: bool) -> None:
+    def _send_body(self, body: bytes, *, more_body: bool) -> None:
         parts, self._head = self._head, []
         if self._head_only:
             pass

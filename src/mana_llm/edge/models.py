@@ -37,7 +37,7 @@ class ModelRoutes(msgspec.Struct, frozen=True):
         name = unquote(scope["path_params"]["model"])
         row = self._rows().get(name)
         if row is None:
-            message = f"The model {ascii(name[:128])} does not exist here. GET /v1/models lists what does."
+            message = f"The model {name[:128]!a} does not exist here. GET /v1/models lists what does."
             raise RequestError(message, status=404, code="model_not_found", param="model")
         await send_json(send, scope["exchange"], row)
 

@@ -46,9 +46,7 @@ class Ops(msgspec.Struct, frozen=True):
         """`{"status": "healthy|degraded|unhealthy", "providers": {name: "healthy" | "unhealthy: <error>"}}`."""
         problems = self.health.problems()
         configured = [entry.name for entry in self.entries if entry.provider]
-        providers = {
-            name: f"unhealthy: {problems[name]}" if name in problems else "healthy" for name in configured
-        }
+        providers = {name: f"unhealthy: {problems[name]}" if name in problems else "healthy" for name in configured}
         ill = sum(name in problems for name in configured)
         status = "healthy" if not ill else "unhealthy" if ill == len(configured) else "degraded"
         return {"status": status, "providers": providers}

@@ -9,7 +9,7 @@ HEADER_BYTES_MAX: Final = 32 * 1024
 HEADERS_MAX: Final = 100
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake
     """Raised inside the parser's callbacks to stop it; carries the answer."""
 
     def __init__(self, error: RequestError) -> None:
@@ -62,14 +62,17 @@ _UPGRADE_TOKENS: Final = (b"upgrade", b"http2-settings")
 
 
 def not_http() -> RequestError:
+    """For bytes that llhttp does not take for a request."""
     return RequestError("This is not a valid HTTP/1.1 request.", code="invalid_http")
 
 
 def headers_too_large() -> RequestError:
+    """For more headers, or more bytes of them, than anybody needs."""
     limit = f"at most {HEADERS_MAX} headers and {HEADER_BYTES_MAX} bytes of them"
     return RequestError(f"The request's headers are too large: {limit}.", status=431, code="headers_too_large")
 
 
 def body_too_large(limit: int) -> RequestError:
+    """For a body beyond `limit` bytes."""
     message = f"The request body is larger than {limit} bytes (MANA_LLM_BODY_BYTES_MAX)."
     return RequestError(message, status=413, code="body_too_large")

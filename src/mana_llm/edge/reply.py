@@ -1,15 +1,15 @@
 """Answers: headers that every one has, and the short ones of the other routes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from mana_llm.schema.errors import GatewayError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.wire import Headers, encode_json
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Scope = dict[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON_TYPE: Final = b"application/json"
 

@@ -49,7 +49,8 @@ class Server(uvicorn.Server):
     async def _until_done(self, limit_s: float) -> None:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + limit_s
-        while self.server_state.tasks and loop.time() < end_s and not self.force_exit:
+        # uvicorn's own state has no event for it.
+        while self.server_state.tasks and loop.time() < end_s and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(TICK_S)
 
 

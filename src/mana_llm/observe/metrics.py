@@ -5,9 +5,9 @@ costs a tenth of that. Every label value comes from a closed or bounded set.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
@@ -121,13 +121,14 @@ class Metrics:
         yield _counter("mana_llm_requests", "Client requests, by model as asked.", ("model", "status"), self._requests)
         calls = ("provider", "model", "status")
         yield _counter("mana_llm_llm_requests", "Provider calls, by resolved model.", calls, self._calls)
-        yield _counter(
-            "mana_llm_alias_resolved", "Answers by alias and entry.", ("alias", "target"), self._resolved
-        )
+        yield _counter("mana_llm_alias_resolved", "Answers by alias and entry.", ("alias", "target"), self._resolved)
         steps = ("from_model", "to_model", "reason")
         yield _counter("mana_llm_fallback", "Steps from an entry to the next.", steps, self._fallbacks)
         yield _counter(
-            "mana_llm_streams_broken", "Streams that broke after content.", ("provider", "reason"), self._broken
+            "mana_llm_streams_broken",
+            "Streams that broke after content.",
+            ("provider", "reason"),
+            self._broken,
         )
         tokens = {
             (name, kind): count
@@ -155,14 +156,14 @@ class _Families(Collector):
         return self._families()
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], counts: dict[tuple[str, ...], int]) -> Metric:
+def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for key, count in list(counts.items()):
         family.add_metric([str(part) for part in key], count)
     return family
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: dict[tuple[str, ...], int]) -> Metric:
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(list(key), value)

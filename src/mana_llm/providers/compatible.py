@@ -14,7 +14,7 @@ from mana_llm.providers.compatible_stream import CompatibleStream
 from mana_llm.schema.chat import ChatCompletion, ChatRequest
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.models import Model
-from mana_llm.schema.usage import Usage
+from mana_llm.schema.usage import decode_usage
 from mana_llm.schema.wire import (
     NULL,
     Call,
@@ -84,7 +84,7 @@ class Compatible:
             raise failure_in_error(fields["error"], None)
         try:
             choices = decode_envelopes(fields["choices"])
-            usage = decode_json(fields["usage"], Usage | None) if "usage" in fields else None
+            usage = decode_usage(fields["usage"]) if "usage" in fields else None
         except (KeyError, msgspec.MsgspecError, RecursionError, JSONDecodeError) as error:
             raise ProviderProtocolError(f"the answer is not a chat completion: {_problem(error)}") from error
         members: dict[str, Any] = fields

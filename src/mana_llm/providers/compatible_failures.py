@@ -70,7 +70,7 @@ def _classified(said: Said, status: int | None, retry_after: float | None) -> Pr
     if words & _QUOTA:
         return ProviderQuotaError("the account behind our key is out of quota")
     if words & _RESAMPLE:
-        return ProviderServerError(f"the model's tool call failed", health="none")
+        return ProviderServerError("the model's tool call failed", health="none")
     if words & _RATE and status in (None, 200):
         return ProviderRateLimitError("too many requests", retry_after_s=retry_after)
     if status is None or not 300 <= status <= 599:

@@ -9,7 +9,14 @@ from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
 from mana_llm.providers.compatible_failures import failure_in_error
 from mana_llm.schema.chat import ChatChunk
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
-from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_envelopes, decode_json, json_problem
+from mana_llm.schema.wire import (
+    NULL,
+    JSONDecodeError,
+    decode_envelope,
+    decode_envelopes,
+    decoder_of,
+    json_problem,
+)
 
 _EMPTY: Final = (NULL, msgspec.Raw(b'""'), msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
 _ZERO: Final = msgspec.Raw(b"0")
@@ -19,6 +26,10 @@ _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the stream ended with finish_reaso
 _CONTENT: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 )
+
+
+decode_index: Final = decoder_of(int)
+decode_word: Final = decoder_of(str)
 
 
 class CompatibleStream:
@@ -90,7 +101,7 @@ class CompatibleStream:
             if name in _CONTENT and value not in _EMPTY:
                 chunk.has_content = True
         index = choice.get("index", _ZERO)
-        choice["index"] = 0 if index == _ZERO else decode_json(index, int)
+        choice["index"] = 0 if index == _ZERO else decode_index(index)
         reason = choice.get("finish_reason", NULL)
         if reason != NULL:
             self._finish(choice, reason, chunk)
@@ -98,6 +109,6 @@ class CompatibleStream:
     def _finish(self, choice: dict[str, Any], reason: msgspec.Raw, chunk: ChatChunk) -> None:
         if reason == _ERROR_FINISH:
             raise failure_in_error(choice.get("error", _NO_DETAIL), None)
-        word = decode_json(reason, str)
+        word = decode_word(reason)
         choice["finish_reason"] = self._finish_reasons.get(word, word)
         chunk.finished = self._finished = True

@@ -22,7 +22,11 @@ def entries(settings: Settings) -> dict[str, ProviderEntry]:
 
 def _ollama(settings: Settings) -> ProviderEntry:
     entry = ProviderEntry(
-        LOCAL, None, settings.ttft_s or settings.ollama_timeout, settings.ollama_default_model, "set OLLAMA_URL"
+        LOCAL,
+        None,
+        settings.ttft_s or settings.ollama_timeout,
+        settings.ollama_default_model,
+        "set OLLAMA_URL",
     )
     if settings.ollama_url:
         base = base_of(settings.ollama_url)

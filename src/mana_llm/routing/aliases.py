@@ -10,6 +10,7 @@ import yaml
 from mana_llm.schema.errors import RequestError
 from mana_llm.schema.targets import ALIAS_PREFIX, Route, Target, target_of
 
+DIRECT_ROUTES_MAX: Final = 1024
 _FILE_KEYS: Final = ("aliases", "default")
 _ALIAS_KEYS: Final = ("description", "chain")
 
@@ -39,9 +40,9 @@ class AliasRegistry:
         self._defaults = defaults
         self._local = local
         self._aliases, self.default = _read(text, defaults)
-        self._routes = {
-            name: Route(name, alias.chain, name, self.version) for name, alias in self._aliases.items()
-        }
+        self._routes = {name: Route(name, alias.chain, name, self.version) for name, alias in self._aliases.items()}
+
+        self._direct_routes: dict[str, Route] = {}
 
     @property
     def aliases(self) -> Iterable[Alias]:
@@ -59,12 +60,17 @@ class AliasRegistry:
         Raises:
             RequestError: 404 for an unknown alias, naming the near ones.
         """
-        route = self._routes.get(model or self.default)
+        route = self._routes.get(model or self.default) or self._direct_routes.get(model)
         if route:
             return route
         if model.startswith(ALIAS_PREFIX):
             raise RequestError(self._unknown(model), status=404, code="model_not_found", param="model")
-        return Route(model, (self._direct(model),), None, self.version)
+        route = Route(model, (self._direct(model),), None, self.version)
+        if len(self._direct_routes) >= DIRECT_ROUTES_MAX:
+            # Names come from clients: the memory of them is bounded, and forgetting costs two microseconds.
+            self._direct_routes.clear()
+        self._direct_routes[model] = route
+        return route
 
     def _direct(self, model: str) -> Target:
         provider, slash, name = model.partition("/")

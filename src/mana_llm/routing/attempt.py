@@ -1,6 +1,6 @@
 """One try at one entry of a chain: encode, send, decode. Plain and streamed are the same walk."""
 
-from typing import Final
+from typing import Final, NoReturn
 
 from mana_llm.ports import Clock, Provider, Transport, UpstreamResponse
 from mana_llm.routing.answer import Answer, LiveStream
@@ -40,8 +40,7 @@ async def attempt(transport: Transport, provider: Provider, task: Task, clock: C
     try:
         expected = provider.stream_type if request.stream else provider.plain_type
         if response.status != 200 or _media_type(response) != expected:
-            body = await _error_body(response)
-            raise provider.decode_error(response.status, response.headers, body)
+            await _refused(provider, response)
         answer = Answer(task.target, call.ignored)
         if request.stream:
             answer.stream = LiveStream(response, provider.open_stream())
@@ -59,12 +58,12 @@ async def attempt(transport: Transport, provider: Provider, task: Task, clock: C
     return answer
 
 
-async def _error_body(response: UpstreamResponse) -> bytes:
-    """What the provider says of its error; the status alone counts if the body is endless."""
+async def _refused(provider: Provider, response: UpstreamResponse) -> NoReturn:
+    """Raise what the provider means by its answer; of an endless one, the beginning counts."""
     body = b""
     while len(body) < ERROR_BYTES_MAX and (data := await response.read()):
         body += data
-    return body[:ERROR_BYTES_MAX]
+    raise provider.decode_error(response.status, response.headers, body[:ERROR_BYTES_MAX])
 
 
 def _media_type(response: UpstreamResponse) -> bytes:

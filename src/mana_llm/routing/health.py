@@ -19,7 +19,8 @@ Listener = Callable[[str, bool], None]
 
 class HealthPolicy:
     """How much is forgiven. `stretch` gives the back-off's factor, from 1 to 1.5, so that many gateways do not
-    return as a herd."""
+    return as a herd.
+    """
 
     def __init__(self, failures_max: int, backoff_s: float, stretch: Callable[[], float]) -> None:
         self.failures_max = failures_max
@@ -97,5 +98,5 @@ class ProviderHealthCache:
         for listener in self._listeners:
             try:
                 listener(provider, healthy)
-            except Exception:
+            except Exception:  # noqa: BLE001 - what it raises harms nobody else
                 _log.exception("a health listener failed")

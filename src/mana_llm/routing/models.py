@@ -76,9 +76,7 @@ class ModelDirectory:
         self._problems.pop(entry.name, None)
         self._due_s[entry.name] = self._now_s() + FRESH_S
         self._lists[entry.name] = models[:MODELS_MAX]
-        self._labels = {
-            target_of(name, model.id).label for name, rows in self._lists.items() for model in rows
-        }
+        self._labels = {target_of(name, model.id).label for name, rows in self._lists.items() for model in rows}
 
     async def _ask(self, entry: ProviderEntry) -> list[Model]:
         provider = entry.provider

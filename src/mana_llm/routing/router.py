@@ -16,7 +16,8 @@ MIN_ATTEMPT_S: Final = 0.001
 
 class WalkLimits:
     """Seconds: `total_s` for the whole walk, the rest per attempt; `first_plain_s` is None where a plain answer
-    has no limit of its own on its first byte (its head comes with the whole body)."""
+    has no limit of its own on its first byte (its head comes with the whole body).
+    """
 
     def __init__(self, connect_s: float, idle_s: float, total_s: float, first_plain_s: float | None) -> None:
         self.connect_s = connect_s

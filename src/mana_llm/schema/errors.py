@@ -44,9 +44,7 @@ class RequestError(GatewayError):
     status = 400
     type = "invalid_request_error"
 
-    def __init__(
-        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message, param=param)
         self.status = status
         self.code = code
@@ -91,9 +89,10 @@ class ProviderError(GatewayError):
     """
 
     status = 503
+    type = "provider_error"
     walks_on: ClassVar[bool] = True
     health: Health = "failure"
-    code = "provider_error"
+    code: str | None = "provider_error"
 
     def __init__(
         self,

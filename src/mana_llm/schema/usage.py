@@ -1,17 +1,21 @@
 """What an answer used, in OpenAI's words."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from mana_llm.schema.wire import JSONDecodeError, decode_json
+from mana_llm.schema.wire import JSONDecodeError, decoder_of
 
 
 class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
+    """The part of the prompt that the provider had in its cache."""
+
     cached_tokens: int | None = None
 
 
 class CompletionTokensDetails(msgspec.Struct, omit_defaults=True):
+    """The part of the completion that was reasoning."""
+
     reasoning_tokens: int | None = None
 
 
@@ -38,6 +42,10 @@ class Usage(msgspec.Struct):
         return max(self.completion_tokens or 0, 0)
 
 
+decode_usage: Final = decoder_of(Usage | None)
+"""Usage as JSON; raises JSONDecodeError where it is none."""
+
+
 def usage_of(tokens_in: int, tokens_out: int, cached: int | None = None, reasoning: int | None = None) -> Usage:
     """Build the usage of a translated answer; details appear only where the provider gave them."""
     return Usage(
@@ -45,9 +53,7 @@ def usage_of(tokens_in: int, tokens_out: int, cached: int | None = None, reasoni
         completion_tokens=tokens_out,
         total_tokens=tokens_in + tokens_out,
         prompt_tokens_details=None if cached is None else PromptTokensDetails(cached_tokens=cached),
-        completion_tokens_details=None
-        if reasoning is None
-        else CompletionTokensDetails(reasoning_tokens=reasoning),
+        completion_tokens_details=None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning),
     )
 
 
@@ -56,7 +62,7 @@ def read_usage(value: Any) -> Usage | None:
     if value is None or isinstance(value, Usage):
         return value
     try:
-        usage: Usage | None = decode_json(value, Usage | None)
+        usage: Usage | None = decode_usage(value)
     except JSONDecodeError:
         return None
     return usage

@@ -14,7 +14,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -68,8 +68,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes no other kind
-        self._transport = transport
+        # uvloop's transport inherits from nothing of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self.connected_at = self._loop.time()
         if self._host.opened(self):
             self.task = self._loop.create_task(self._work())

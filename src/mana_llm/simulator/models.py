@@ -31,9 +31,7 @@ LOCAL_MODELS: Final = (
     LocalModel("gemma3:12b", "gemma3", "12.2B", 8_149_190_253, 131_072, ("completion", "vision")),
     LocalModel("qwen2.5:7b", "qwen2", "7.6B", 4_683_087_332, 32_768, ("completion", "tools")),
     LocalModel("qwen3:8b", "qwen3", "8.2B", 5_225_388_164, 40_960, ("completion", "tools", "thinking")),
-    LocalModel(
-        "gpt-oss:20b", "gptoss", "20.9B", 13_793_441_244, 131_072, ("completion", "tools", "thinking")
-    ),
+    LocalModel("gpt-oss:20b", "gptoss", "20.9B", 13_793_441_244, 131_072, ("completion", "tools", "thinking")),
     LocalModel("nomic-embed-text:latest", "nomic-bert", "137M", 274_302_450, 2_048, ("embedding",)),
 )
 CLOUD_MODELS: Final = (

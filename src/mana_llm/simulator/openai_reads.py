@@ -60,7 +60,7 @@ def asked(flavour: Flavour, body: Json) -> Asked:
     )
 
 
-def text_of(content: Any) -> str:  # noqa: ANN401 - a message's content is whatever the client sent
+def text_of(content: Any) -> str:
     """The text of a message's content, whole or in parts."""
     if isinstance(content, list):
         return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))

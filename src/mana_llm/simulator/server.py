@@ -207,7 +207,7 @@ class Simulator:
         entry.status = reply.status
         return entry, perform(reply, script, found.voice, bodiless=bodiless)
 
-    def _decide(self, request: Request, found: Route, body: Any, entry: LogEntry) -> tuple[Script, Reply]:  # noqa: ANN401 - a client's JSON
+    def _decide(self, request: Request, found: Route, body: Any, entry: LogEntry) -> tuple[Script, Reply]:
         try:
             script = self._rules.script_for(entry.model, request.path)
         except BadNameError as error:
@@ -224,7 +224,7 @@ class Simulator:
             malformed = Fault(kind="status", code=400, message="[simulated] the body has a wrong shape")
             return Script(), found.voice.refusal(malformed)
 
-    def _reply(self, request: Request, found: Route, body: Any, script: Script) -> Reply:  # noqa: ANN401 - as above
+    def _reply(self, request: Request, found: Route, body: Any, script: Script) -> Reply:
         key = script.require_key or self._require_key
         given = _key(request)
         if key is not None and given != key:
@@ -237,7 +237,7 @@ class Simulator:
         call = Call(operation=found.operation, model=found.model, body=fields, moment=moment)
         return found.voice.reply(call, script)
 
-    def _entry(self, connection: Connection, request: Request, found: Route, body: Any) -> LogEntry:  # noqa: ANN401 - as above
+    def _entry(self, connection: Connection, request: Request, found: Route, body: Any) -> LogEntry:
         named = body.get("model") if isinstance(body, dict) else None
         return LogEntry(
             number=self._requests_begun,
@@ -267,7 +267,7 @@ async def serve(
     return simulator
 
 
-def _json(body: bytes) -> Any:  # noqa: ANN401 - a client's JSON
+def _json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -284,6 +284,4 @@ def _masked_query(query: str) -> str:
     return "&".join("key=***" if part.startswith("key=") else part for part in query.split("&"))
 
 
-_NOBODY: Final = route(
-    Request(method="GET", path="/", query="", headers=(), body=b"", keep_alive=True), "openai"
-).voice
+_NOBODY: Final = route(Request(method="GET", path="/", query="", headers=(), body=b"", keep_alive=True), "openai").voice

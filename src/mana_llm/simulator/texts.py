@@ -158,9 +158,7 @@ def instance(schema: object, depth: int = 0) -> object:
     if schema.get("enum"):
         return schema["enum"][0]
     kind = schema.get("type", "object" if "properties" in schema or not schema else "string")
-    kind = str(
-        next((one for one in kind if one != "null"), "null") if isinstance(kind, list) else kind
-    ).lower()
+    kind = str(next((one for one in kind if one != "null"), "null") if isinstance(kind, list) else kind).lower()
     if kind == "object":
         return {name: instance(part, depth + 1) for name, part in (schema.get("properties") or {}).items()}
     if kind == "array":

@@ -3,6 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from mana_llm.schema.errors import ProviderError
+
 if TYPE_CHECKING:
     from mana_llm.upstream.response import Response
 
@@ -59,6 +61,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; a TLS tunnel calls this itself with the inner one."""
         self.transport = cast(asyncio.Transport, transport)
+        if not self.alive:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Give the bytes to the answer that is due, or die of them."""
@@ -97,10 +101,19 @@ class Connection(asyncio.Protocol):
             self.cut()
 
     def cut(self) -> None:
-        """Close at once, unsent bytes and all; the slot is free when this returns."""
+        """Close at once, unsent bytes and all, telling nobody; the slot is free when this returns."""
         if self.alive:
             self._die()
-            self.transport.abort()
+            # Within a tunnel, bytes can come before the inner transport is known.
+            if hasattr(self, "transport"):
+                self.transport.abort()
+
+    def fail(self, failure: ProviderError) -> None:
+        """Close at once and let the answer that is due fail so."""
+        if self._response is None:
+            self.cut()
+        else:
+            self._response.fail(failure)
 
     def usable(self, now_s: float) -> bool:
         """Whether an idle connection may carry a request."""

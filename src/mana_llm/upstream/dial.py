@@ -66,9 +66,7 @@ class Dialler:
         transport, tunnel = await loop.create_connection(lambda: Tunnel(loop), sock=opened)
         try:
             await tunnel.ask(self._origin, proxy)
-            inner = await loop.start_tls(
-                transport, connection, self._tls.context, server_hostname=self._origin.host
-            )
+            inner = await loop.start_tls(transport, connection, self._tls.context, server_hostname=self._origin.host)
         except BaseException:
             transport.abort()
             raise

@@ -32,9 +32,7 @@ _HEADS_MAX = 1024
 class Pool:
     """Keeps the connections to one origin and hands them out."""
 
-    def __init__(
-        self, origin: Origin, dialler: Dialler, limits: PoolLimits, proxy_line: bytes | None
-    ) -> None:
+    def __init__(self, origin: Origin, dialler: Dialler, limits: PoolLimits, proxy_line: bytes | None) -> None:
         self.origin = origin
         self.idle_s = limits.idle_s
         self._dialler = dialler
@@ -123,7 +121,7 @@ class Pool:
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(self._closed_error())
         for connection in list(self._all):
-            connection.cut()
+            connection.fail(self._closed_error())
 
     def make_room(self) -> None:
         """If the pool is full, cut the connection that has been idle longest."""

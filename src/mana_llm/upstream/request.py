@@ -21,9 +21,7 @@ def render_head(endpoint: Endpoint, *, absolute: bool = False, extra: bytes = b"
     """
     authority = endpoint.origin.authority
     if not (_method(endpoint.method) and _visible(endpoint.target) and _visible(authority)):
-        raise ValueError(
-            f"The method, host or target of a call to {endpoint.origin} is not plain visible ASCII."
-        )
+        raise ValueError(f"The method, host or target of a call to {endpoint.origin} is not plain visible ASCII.")
     target = f"{endpoint.origin}{endpoint.target}" if absolute else endpoint.target
     line = f"{endpoint.method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept-Encoding: identity\r\n"
     return line.encode("ascii") + endpoint.headers + extra

@@ -80,6 +80,9 @@ class Response(Message):
 
     async def read_all(self, bytes_max: int) -> bytes:
         """As `ports.UpstreamResponse.read_all`; does not suspend when the body is there already."""
+        if self.complete and self.decoder is None and 0 < self.size <= bytes_max:
+            # The whole answer came with its head: the plain chat's hot path needs no further coroutine.
+            return self.take()
         pieces, size = [], 0
         while data := await self.read():
             size += len(data)
@@ -109,7 +112,7 @@ class Response(Message):
         """As `ports.UpstreamResponse.close`; a read that waits meanwhile fails."""
         self.drop()
         if self._connection is not None and not self.dropping:
-            self._fail(ProviderProtocolError(f"The answer of {self.origin} was closed before its end."))
+            self.fail(ProviderProtocolError(f"The answer of {self.origin} was closed before its end."))
 
     def stale(self, method: str) -> bool:
         """Whether the request may be sent again: a used connection died of it without one byte of answer.
@@ -128,7 +131,7 @@ class Response(Message):
         if self.complete:
             self._release()
         elif self.failure is not None:
-            self._fail(self.failure)
+            self.fail(self.failure)
         elif self.head:
             self._bound(head_came=not had_head)
         if self.head:
@@ -152,7 +155,16 @@ class Response(Message):
     def expire(self) -> None:
         """Fail with the limit that ran out."""
         _, what, limit_s = self._limit()
-        self._fail(ProviderTimeoutError(f"{self.origin} {what} within {limit_s:g} s."))
+        self.fail(ProviderTimeoutError(f"{self.origin} {what} within {limit_s:g} s."))
+
+    def fail(self, failure: ProviderError) -> None:
+        """End the exchange with `failure`, unless another came first; the connection is cut."""
+        if self.failure is None:
+            self.failure = failure
+        connection = self._detach()
+        if connection is not None:
+            connection.cut()
+        self._wake()
 
     # Ours alone.
 
@@ -175,6 +187,8 @@ class Response(Message):
     def _take(self) -> bytes:
         if self.decoder is not None:
             return self._take_decoded()
+        if not self.size:
+            return b""
         data = self.take()
         if self._paused:
             self._resume()
@@ -234,15 +248,8 @@ class Response(Message):
         return connection
 
     def _release(self) -> None:
-        self._resume()
+        if self._paused:
+            self._resume()
         connection = self._detach()
         if connection is not None:
             connection.end(keep=self.keep and self.failure is None)
-
-    def _fail(self, failure: ProviderError) -> None:
-        if self.failure is None:
-            self.failure = failure
-        connection = self._detach()
-        if connection is not None:
-            connection.cut()
-        self._wake()

@@ -26,9 +26,9 @@ class Google:
         ValueError: if the key cannot be a header's value.
     """
 
-    name: Final = "google"
-    plain_type: Final = b"application/json"
-    stream_type: Final = b"text/event-stream"
+    name = "google"
+    plain_type = b"application/json"
+    stream_type = b"text/event-stream"
 
     def __init__(self, origin: Origin, prefix: str, key: str) -> None:
         if not (key.isascii() and key.isprintable()):
@@ -49,7 +49,7 @@ class Google:
         """
         target = self._base + target_of(model, stream=request.stream)
         endpoint = Endpoint(self._origin, "POST", target, self._headers)
-        return Call(endpoint, encode_body(request, model), ignored_fields(request.fields, model))
+        return Call(endpoint, encode_body(request, model), ignored_fields(request, model))
 
     def decode_chat(self, body: bytes) -> ChatCompletion:
         """The whole answer. Raises the ProviderError that the body says or is."""

@@ -5,6 +5,7 @@ surface sends it: `extra_content.google.thought_signature`, on the tool call, or
 part.
 """
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
@@ -22,7 +23,7 @@ from mana_llm.providers.google.wire import (
     usage_in,
 )
 from mana_llm.schema.chat import ChatCompletion
-from mana_llm.schema.errors import ProviderProtocolError
+from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.wire import JSONDecodeError, decode_json
 
 
@@ -62,9 +63,7 @@ class Progress:
         if part.inline_data is not None and (image := _image_of(part.inline_data)):
             delta.setdefault("images", []).append(image)
         if part.function_call is not None:
-            delta.setdefault("tool_calls", []).append(
-                self._call_of(part.function_call, part.thought_signature)
-            )
+            delta.setdefault("tool_calls", []).append(self._call_of(part.function_call, part.thought_signature))
         elif part.thought_signature:
             delta["extra_content"] = _signed(part.thought_signature)
 
@@ -94,14 +93,26 @@ def decode_completion(body: bytes) -> ChatCompletion:
     block = block_of(answer)
     if block is not None:
         raise block
-    if not answer.candidates:
-        raise ProviderProtocolError("Gemini's answer has no candidates.")
-    choices = [_choice_of(candidate, at, answer) for at, candidate in enumerate(answer.candidates)]
+    seed = answer.response_id or ""
+    read = [(Progress(index_of(one, at), seed), one) for at, one in enumerate(answer.candidates or ())]
+    choices = [_choice_of(progress, one, progress.delta_of(one)) for progress, one in read]
+    failure = failure_at_end([progress for progress, _ in read])
+    if failure is not None:
+        raise failure
     usage = usage_in(answer.usage_metadata)
     fields = {**head_of(answer, "chat.completion"), "choices": choices}
     if usage is not None:
         fields["usage"] = usage
     return ChatCompletion(fields, usage)
+
+
+def failure_at_end(choices: Collection[Progress]) -> ProviderError | None:
+    """The error that an answer is once all of it has come; a block or a cut of one choice spoils no other."""
+    if not choices or not all(progress.finish for progress in choices):
+        return ProviderProtocolError("Gemini's answer ended before it was finished.")
+    has_content = any(progress.has_content for progress in choices)
+    failures = [failure_of(progress.finish, has_content=has_content) for progress in choices]
+    return next((failure for failure in failures if failure is not None), None)
 
 
 def head_of(answer: Answer, kind: str) -> dict[str, Any]:
@@ -138,14 +149,7 @@ def synthesised_id(seed: str) -> str:
     return f"call_mana_{sha256(seed.encode(errors='replace')).hexdigest()[:24]}"
 
 
-def _choice_of(candidate: Candidate, at: int, answer: Answer) -> dict[str, Any]:
-    progress = Progress(index_of(candidate, at), answer.response_id or "")
-    delta = progress.delta_of(candidate)
-    failure = failure_of(progress.finish, has_content=progress.has_content)
-    if failure is not None:
-        raise failure
-    if not progress.finish:
-        raise ProviderProtocolError("Gemini's answer is not finished.")
+def _choice_of(progress: Progress, candidate: Candidate, delta: dict[str, Any]) -> dict[str, Any]:
     return {
         "index": progress.index,
         "message": _message_of(delta),

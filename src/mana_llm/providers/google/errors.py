@@ -50,9 +50,7 @@ def decode_error(status: int, headers: Headers, body: bytes) -> ProviderError:
     problem = _problem_in(body)
     if problem is None:
         if 200 <= status < 300:
-            return ProviderProtocolError(
-                f"The provider answered {status} with something that is not Gemini's."
-            )
+            return ProviderProtocolError(f"The provider answered {status} with something that is not Gemini's.")
         return failure_for(status, "", retry_after_s=retry_after_s(headers))
     if status < 300:
         status = _status_of(problem)

@@ -9,19 +9,17 @@ a mouth.
 from typing import Any, Final
 from urllib.parse import quote
 
-from mana_llm.providers.failures import (
+from mana_llm.providers.failures.fields import (
     Fields,
     cannot,
     carried,
     count_of,
     given,
     ignored_of,
-    messages_of,
     refuse_what_changes_meaning,
     stop_of,
-    texts_of,
-    unknown_role,
 )
+from mana_llm.providers.failures.messages import messages_of, texts_of, unknown_role
 from mana_llm.providers.google.thinking import thinking_config
 from mana_llm.schema.chat import ChatRequest, Message
 from mana_llm.schema.wire import encode_json
@@ -65,10 +63,12 @@ def encode_body(request: ChatRequest, model: str) -> bytes:
     return encode_json(body)
 
 
-def ignored_fields(fields: Fields, model: str) -> tuple[str, ...]:
+def ignored_fields(request: ChatRequest, model: str) -> tuple[str, ...]:
     """The given fields that change nothing essential and have no place here, sorted."""
+    fields = request.fields
     thinks = given(fields, "reasoning_effort") is None or thinking_config(fields, model) is not None
-    return ignored_of(fields, _USED if thinks else _USED - {"reasoning_effort"})
+    used = _USED if thinks else _USED - {"reasoning_effort"}
+    return ignored_of(request, used, "name", "reasoning_content")
 
 
 def _config(fields: Fields, model: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ complete.
 from typing import Any
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.google.answer import Progress, carries_content, head_of, index_of
-from mana_llm.providers.google.finish import block_of, failure_of, finish_reason
+from mana_llm.providers.google.answer import Progress, carries_content, failure_at_end, head_of, index_of
+from mana_llm.providers.google.finish import block_of, finish_reason
 from mana_llm.providers.google.wire import (
     Answer,
     Candidate,
@@ -50,7 +50,7 @@ class GoogleStream:
             return []
         chunks = self._chunks_of(self._events.flush())
         if self.failure is None:
-            self.failure = self._failure_at_end()
+            self.failure = failure_at_end(self._choices.values())
         if self.failure is not None:
             return chunks
         self.done = True
@@ -94,14 +94,6 @@ class GoogleStream:
             return None
         choice = _choice(progress, delta, None)
         return {**choice, "logprobs": logprobs} if logprobs else choice
-
-    def _failure_at_end(self) -> ProviderError | None:
-        choices = self._choices.values()
-        if not choices or not all(progress.finish for progress in choices):
-            return ProviderProtocolError("Gemini's stream ended before the answer was finished.")
-        has_content = self._has_content()
-        failures = [failure_of(progress.finish, has_content=has_content) for progress in choices]
-        return next((failure for failure in failures if failure is not None), None)
 
     def _last_chunk(self) -> ChatChunk:
         choices = [

@@ -8,7 +8,7 @@ model can.
 import re
 from typing import Any, Final
 
-from mana_llm.providers.failures import Fields, read
+from mana_llm.providers.failures.fields import Fields, read
 from mana_llm.schema.errors import RequestError
 
 _BUDGETS: Final = {
@@ -45,9 +45,7 @@ def thinking_config(fields: Fields, model: str) -> dict[str, Any] | None:
     if effort is None:
         return None
     if effort not in _LEVELS:
-        raise RequestError(
-            f"'reasoning_effort' must be one of {', '.join(_LEVELS)}.", param="reasoning_effort"
-        )
+        raise RequestError(f"'reasoning_effort' must be one of {', '.join(_LEVELS)}.", param="reasoning_effort")
     name = model.removeprefix("models/")
     if name.startswith("gemini-2.5-"):
         return {"thinkingBudget": max(_BUDGETS[effort], _PRO_BUDGET_MIN if "-pro" in name else 0)}

@@ -22,9 +22,9 @@ class Ollama:
     call (`b"Authorization: Bearer ...\r\n"`); a local server needs none.
     """
 
-    name: Final = "ollama"
-    plain_type: Final = b"application/json"
-    stream_type: Final = b"application/x-ndjson"
+    name = "ollama"
+    plain_type = b"application/json"
+    stream_type = b"application/x-ndjson"
 
     def __init__(self, origin: Origin, prefix: str = "", headers: bytes = b"") -> None:
         base = prefix.rstrip("/")
@@ -38,7 +38,7 @@ class Ollama:
             ProviderCapabilityError: if a field that changes the meaning has no place in the API.
             RequestError: if a field cannot be read; `param` names it.
         """
-        return Call(self._chat, encode_body(request, model), ignored_fields(request.fields))
+        return Call(self._chat, encode_body(request, model), ignored_fields(request))
 
     def decode_chat(self, body: bytes) -> ChatCompletion:
         """The whole answer. Raises the ProviderError that the body says or is."""

@@ -62,6 +62,7 @@ class Progress:
         self.head: dict[str, Any] = {}
         self.has_content = False
         self.has_calls = False
+        self._spoke = False
         self._seed = ""
         self._ids: set[str] = set()
 
@@ -73,13 +74,16 @@ class Progress:
         if created:
             self.head["created"] = created
 
-    def delta_of(self, said: Said) -> dict[str, Any]:
+    def delta_of(self, said: Said | None) -> dict[str, Any]:
         """What a line adds, as a delta; empty if it adds nothing.
 
         Raises:
             ProviderProtocolError: if the arguments of a call are no JSON object.
         """
         delta: dict[str, Any] = {}
+        if said is None:
+            return delta
+        self._spoke = True
         if said.content:
             delta["content"] = said.content
         if said.thinking:
@@ -106,12 +110,13 @@ class Progress:
 
         Raises:
             ProviderTruncatedError: if the ceiling was reached before any content.
+            ProviderProtocolError: if no line had a message; an empty one is an empty answer.
         """
+        if not self._spoke:
+            raise ProviderProtocolError("Ollama's answer has no message.")
         if answer.done_reason == "length":
             if not self.has_content:
-                raise ProviderTruncatedError(
-                    "The token ceiling was reached before any content. Raise max_tokens."
-                )
+                raise ProviderTruncatedError("The token ceiling was reached before any content. Raise max_tokens.")
             return "length"
         return "tool_calls" if self.has_calls else "stop"
 
@@ -129,7 +134,7 @@ def decode_completion(body: bytes) -> ChatCompletion:
         raise ProviderProtocolError("Ollama's answer is not done.")
     progress = Progress()
     progress.begin(answer, "chat.completion")
-    delta = progress.delta_of(answer.message or Said())
+    delta = progress.delta_of(answer.message)
     choice = {
         "index": 0,
         "message": _message_of(delta),

@@ -2,19 +2,17 @@
 
 from typing import Any, Final
 
-from mana_llm.providers.failures import (
+from mana_llm.providers.failures.fields import (
     Fields,
     cannot,
     carried,
     count_of,
     ignored_of,
-    messages_of,
     read,
     refuse_what_changes_meaning,
     stop_of,
-    texts_of,
-    unknown_role,
 )
+from mana_llm.providers.failures.messages import messages_of, texts_of, unknown_role
 from mana_llm.schema.chat import ChatRequest, Message
 from mana_llm.schema.errors import RequestError
 from mana_llm.schema.wire import encode_json
@@ -63,9 +61,9 @@ def encode_body(request: ChatRequest, model: str) -> bytes:
     return encode_json(body)
 
 
-def ignored_fields(fields: Fields) -> tuple[str, ...]:
+def ignored_fields(request: ChatRequest) -> tuple[str, ...]:
     """The given fields that change nothing essential and have no place here, sorted."""
-    return ignored_of(fields, _USED)
+    return ignored_of(request, _USED, "name")
 
 
 def _options(fields: Fields) -> dict[str, Any]:
@@ -80,9 +78,7 @@ def _think(fields: Fields) -> bool | str | None:
     if effort is None:
         return None
     if effort not in _THINK:
-        raise RequestError(
-            f"'reasoning_effort' must be one of {', '.join(_THINK)}.", param="reasoning_effort"
-        )
+        raise RequestError(f"'reasoning_effort' must be one of {', '.join(_THINK)}.", param="reasoning_effort")
     return _THINK[effort]
 
 

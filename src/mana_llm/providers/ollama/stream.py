@@ -3,7 +3,7 @@
 from typing import Any
 
 from mana_llm.kit.framing import FrameTooLargeError, LineDecoder
-from mana_llm.providers.ollama.answer import Answer, Progress, Said, logprobs_of, read_answer, usage_in
+from mana_llm.providers.ollama.answer import Answer, Progress, logprobs_of, read_answer, usage_in
 from mana_llm.schema.chat import ChatChunk
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 
@@ -54,7 +54,7 @@ class OllamaStream:
     def _chunk_of(self, answer: Answer) -> ChatChunk | None:
         if not self._progress.head:
             self._progress.begin(answer, "chat.completion.chunk")
-        delta = self._progress.delta_of(answer.message or Said())
+        delta = self._progress.delta_of(answer.message)
         logprobs = logprobs_of(answer)
         if not (delta or logprobs or answer.done):
             return None
@@ -66,9 +66,7 @@ class OllamaStream:
             return ChatChunk(dict(self._progress.head), [choice], None, has_content)
         choice["finish_reason"] = self._progress.finish_reason(answer)
         self.done = True
-        return ChatChunk(
-            dict(self._progress.head), [choice], usage_in(answer), has_content=has_content, finished=True
-        )
+        return ChatChunk(dict(self._progress.head), [choice], usage_in(answer), has_content=has_content, finished=True)
 
     def _with_role(self, delta: dict[str, Any]) -> dict[str, Any]:
         if self._role_said:
