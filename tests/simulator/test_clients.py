@@ -81,10 +81,13 @@ def test_openai_client_raises_its_error_when_the_fault_is_scripted(name, error):
     async def check(simulator):
         client = openai_client(simulator)
         stream = name.startswith("sim.error")
-        with pytest.raises(getattr(openai, error)) as caught:
+
+        async def ask():
             answer = await client.chat.completions.create(model=name, messages=HELLO, stream=stream)
-            if stream:
-                [chunk async for chunk in answer]
+            return [chunk async for chunk in answer] if stream else answer
+
+        with pytest.raises(getattr(openai, error)) as caught:
+            await ask()
         assert type(caught.value).__name__ == error
 
     run(check)

@@ -17,8 +17,7 @@ def texts(body):
     for item in events(body):
         if item == "[DONE]" or "error" in item:
             continue
-        for choice in item.get("choices") or ():
-            pieces.append(choice["delta"].get("content"))
+        pieces += [choice["delta"].get("content") for choice in item.get("choices") or ()]
         for candidate in item.get("candidates") or ():
             pieces += [part.get("text") for part in candidate["content"].get("parts", ())]
         pieces.append((item.get("message") or {}).get("content"))

@@ -165,6 +165,20 @@ def test_key_is_refused_when_another_is_required(dialect, missing, wrong, code):
     run(check, require_key="good")
 
 
+def test_openrouter_tries_a_key_when_its_list_is_public():
+    """OpenRouter lists its models to anyone and tells a good key at /key."""
+
+    async def check(simulator):
+        status, _, raw = await ask(simulator, http("GET", "/api/v1/models"))
+        assert status == 200
+        assert isinstance(json.loads(raw)["data"][0]["pricing"]["prompt"], str)
+        assert (await ask(simulator, http("GET", "/api/v1/key")))[0] == 401
+        good = http("GET", "/api/v1/key", headers="Authorization: Bearer good\r\n")
+        assert (await ask(simulator, good))[0] == 200
+
+    run(check, require_key="good")
+
+
 def test_ollama_streams_when_nothing_is_said():
     """Streaming is Ollama's default."""
 

@@ -70,8 +70,12 @@ def check_shape(ours, theirs):
     assert wrong == {}
 
 
-# Below these paths the members are a caller's or a model's own.
-FREE = re.compile(r"\.arguments\.|\.args\.|\.pricing|_details\.")
+# Below the first paths the members are a caller's or a model's own; the others are documented (DIALECTS.md
+# sections 2.5, 3.5 and 3.6) but occur in none of the recordings at hand.
+FREE = re.compile(
+    r"\.arguments\.|\.args\.|\.pricing|_details\."
+    r"|models\.\*\.capabilities|parts\.\*\.thought$|functionCall\.id$"
+)
 CHAT = r"chat/completions|fixture:"
 
 
@@ -89,6 +93,8 @@ CHAT = r"chat/completions|fixture:"
 def test_chat_has_the_recorded_shape_when_openai_compatible(folder, dialect, model, stream, tools):
     """Chat answers and chunks have the members that the cloud's recordings have."""
     theirs = [one for one in recorded(folder, stream=stream, url=CHAT) if all("choices" in doc for doc in one)]
+    if (folder, stream, tools) == ("together", True, 1):
+        pytest.skip("no recording has a streamed tool call of Together's")
 
     async def check(simulator):
         if tools:

@@ -7,7 +7,7 @@ from mana_llm.schema.errors import ProviderConnectError, ProviderTimeoutError
 from mana_llm.schema.wire import Call, Endpoint, Limits, Origin
 from mana_llm.upstream.client import Upstream
 from mana_llm.upstream.connect import open_socket, resolve
-from tests.upstream.peer import LIMITS, OK, active, fetch, nothing, serving, turns
+from tests.upstream.peer import LIMITS, OK, active, fetch, serving, turns
 
 
 def deaf_address():

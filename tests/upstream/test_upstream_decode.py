@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mana_llm.schema.errors import ProviderProtocolError
 from mana_llm.upstream.decode import open_decoder
-from tests.upstream.peer import LIMITS, fetch, idle, nothing, talking
+from tests.upstream.peer import LIMITS, fetch, idle, talking
 
 
 def raw_deflate(data):
@@ -82,7 +82,7 @@ def test_decoded_bytes_are_capped_when_the_ratio_is_modest():
     """No compressed body is worth more than 64 MiB (R52)."""
     packed = gzip.compress(bytes(65 * 2**20), 0)
     with pytest.raises(ProviderProtocolError, match="too much"):
-        decode_all(b"gzip", [packed])
+        decode_all(b"gzip", [packed[at : at + 2**18] for at in range(0, len(packed), 2**18)])
 
 
 @pytest.mark.parametrize(("encoding", "encode"), CODINGS)

@@ -4,7 +4,7 @@ import pytest
 
 from mana_llm.schema.errors import ProviderTimeoutError
 from mana_llm.schema.wire import Limits
-from tests.upstream.peer import OK, active, fetch, idle, nothing, talking, turns, until
+from tests.upstream.peer import OK, active, fetch, idle, talking, turns, until
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECE = b"1\r\nx\r\n"

@@ -12,7 +12,7 @@ from mana_llm.schema.wire import Call, Endpoint, Origin
 from mana_llm.upstream.client import Upstream
 from mana_llm.upstream.proxy import Proxies, Proxy
 from mana_llm.upstream.tls import Tls
-from tests.upstream.peer import LIMITS, OK, active, fetch, idle, nothing, serving, until
+from tests.upstream.peer import LIMITS, OK, active, fetch, idle, serving
 
 trustme = pytest.importorskip("trustme")
 

@@ -30,7 +30,8 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
     stop_word: Literal["stop", "eos"] = "stop"
     whole_tool_calls: bool = False
     error: Literal["openai", "groq", "openrouter"] = "openai"
-    models: Literal["list", "array"] = "list"
+    models: Literal["list", "array", "rich"] = "list"
+    public_models: bool = False
     refused: tuple[str, ...] = ()
 
 
@@ -53,6 +54,8 @@ FLAVOURS: Final[Mapping[str, Flavour]] = MappingProxyType(
             role_each=True,
             comments=1,
             error="openrouter",
+            models="rich",
+            public_models=True,
         ),
         "together": Flavour(
             name="together",

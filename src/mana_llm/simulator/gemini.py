@@ -89,6 +89,10 @@ class GeminiVoice(msgspec.Struct, frozen=True):
         reply = GeminiVoice().refusal(fault)
         yield Frame(reply.frames[0].payload)
 
+    def public(self, operation: str) -> bool:
+        """Nothing is public."""
+        return False
+
     def bad_key(self, *, missing: bool) -> Reply:
         """403 for no key, but 400 for a wrong one: that is how Google says it."""
         if missing:

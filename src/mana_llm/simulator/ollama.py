@@ -60,6 +60,10 @@ class OllamaVoice(msgspec.Struct, frozen=True):
         """A last line with an error."""
         yield frame({"error": _message(fault)})
 
+    def public(self, operation: str) -> bool:
+        """Nothing: a key that is required is required everywhere."""
+        return False
+
     def bad_key(self, *, missing: bool) -> Reply:
         """The cloud's 401 (a local server knows no keys)."""
         return whole(401, {"error": "unauthorized", "signin_url": "https://ollama.invalid/connect"})

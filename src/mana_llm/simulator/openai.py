@@ -15,6 +15,7 @@ from mana_llm.simulator import models, openai_errors
 from mana_llm.simulator.flavours import Flavour
 from mana_llm.simulator.openai_chat import chunks, completion
 from mana_llm.simulator.openai_errors import Problem
+from mana_llm.simulator.openai_models import model_list, model_row
 from mana_llm.simulator.openai_reads import asked, known, refuse
 from mana_llm.simulator.reply import Frame, Headers, RefusedError, Reply, frame, whole
 from mana_llm.simulator.script import Fault, Json, Script
@@ -37,9 +38,12 @@ class OpenAIVoice(msgspec.Struct, frozen=True):
         if call.operation == "chat":
             return self._chat(call, script)
         if call.operation == "models":
-            return whole(200, self._models(), self._headers(call))
+            return whole(200, model_list(self.flavour), self._headers(call))
         if call.operation == "model":
-            return whole(200, _model(known(self.flavour, call.model), "system"), self._headers(call))
+            return whole(200, model_row(known(self.flavour, call.model), "system"), self._headers(call))
+        if call.operation == "key" and self.flavour.name == "openrouter":
+            # The list is public there, so this is how a key is tried.
+            return whole(200, {"data": {"label": "simulated", "limit": None, "usage": 0.0}})
         if call.operation == "embeddings":
             return self._embeddings(call)
         unknown_url = Problem(f"Invalid URL ({call.operation})")
@@ -68,6 +72,10 @@ class OpenAIVoice(msgspec.Struct, frozen=True):
         yield frame(body)
         if how == "done":
             yield Frame(b"[DONE]", "done")
+
+    def public(self, operation: str) -> bool:
+        """OpenRouter's list of models needs no key."""
+        return self.flavour.public_models and operation in ("models", "model")
 
     def bad_key(self, *, missing: bool) -> Reply:
         """401 in each flavour's words."""
@@ -104,17 +112,6 @@ class OpenAIVoice(msgspec.Struct, frozen=True):
         )
         return (*headers, *limits, ("openai-version", "2020-10-01"), ("openai-processing-ms", "1"))
 
-    def _models(self) -> object:
-        rows = [_model(name, owner) for name, owner in models.CLOUD_MODELS]
-        if self.flavour.models == "array":
-            pricing = {"input": 0.1, "output": 0.2, "hourly": 0, "base": 0, "finetune": 0}
-            more: Json = {"type": "chat", "organization": "Simulated", "context_length": 131072}
-            return [row | more | {"display_name": row["id"], "pricing": pricing} for row in rows]
-        if self.flavour.name == "groq":
-            more = {"active": True, "context_window": 131072, "max_completion_tokens": 65536}
-            rows = [row | more for row in rows]
-        return {"object": "list", "data": rows}
-
     def _embeddings(self, call: Call) -> Reply:
         name = known(self.flavour, call.body.get("model"))
         given = call.body.get("input")
@@ -132,10 +129,6 @@ class OpenAIVoice(msgspec.Struct, frozen=True):
         usage = {"prompt_tokens": count, "total_tokens": count}
         body = {"object": "list", "data": data, "model": name, "usage": usage}
         return whole(200, body, self._headers(call))
-
-
-def _model(name: str, owner: str) -> Json:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": owner}
 
 
 def _embedding(text: str, size: int, *, as_base64: bool) -> list[float] | str:

@@ -91,7 +91,9 @@ def _choice(flavour: Flavour, answer: Answer, moment: Moment, index: int) -> Jso
     text = "".join(answer.pieces)
     calls = [_call(moment, index, number, call) for number, call in enumerate(answer.calls)]
     blank = None if calls or (answer.finish == "content_filter" and not text) else ""
-    message: Json = {"role": "assistant", "content": text or blank}
+    message: Json = {"role": "assistant"}
+    if text or not calls or flavour.name != "groq":
+        message["content"] = text or blank  # Groq leaves it out beside tool calls
     if flavour.name in ("openai", "openrouter"):
         message["refusal"] = None
     if flavour.name == "openai":
@@ -112,7 +114,7 @@ def _finish(flavour: Flavour, finish: str | None) -> Json:
 
 def _reasoning(flavour: Flavour, text: str, inside: str) -> Json:
     if flavour.name == "openrouter":
-        detail = {"type": "reasoning.text", "text": text, "index": 0, "format": None}
+        detail = {"type": "reasoning.text", "text": text, "index": 0, "format": "unknown"}
         return {"reasoning": text or None} | ({"reasoning_details": [detail]} if text else {})
     channel = {"channel": "analysis"} if flavour.name == "groq" and inside == "delta" else {}
     return {flavour.reasoning_field: text} | channel
@@ -176,6 +178,7 @@ class _ChunkWriter:
             return None
         choice: Json = {"index": index, "delta": delta, "logprobs": None} | _finish(self._flavour, finish)
         if self._flavour.name == "together":
+            choice["delta"] = delta | {"token_id": 1}
             # Seeds beyond 2**53 are what Together really sends.
             seed = 2151581269210956001 if finish else None
             choice |= {"text": delta.get("content") or "", "seed": seed}

@@ -43,7 +43,7 @@ _GEMINI: Final = re.compile(
     r":(?P<method>(?:streamG|g)enerateContent|embedContent|batchEmbedContents|countTokens))$"
 )
 _OPENAI: Final = re.compile(
-    r"^(?P<prefix>.*?)(?:/v1)?/(?:(?P<chat>chat/completions)|(?P<embed>embeddings)|models(?:/(?P<model>.+))?)$"
+    r"^(?P<prefix>.*?)(?:/v1)?/(?:(?P<chat>chat/completions)|(?P<embed>embeddings)|(?P<key>key)|models(?:/(?P<model>.+))?)$"
 )
 
 
@@ -84,4 +84,6 @@ def _openai(found: re.Match[str], request: Request, flavour: str) -> Route:
     if found["chat"] or found["embed"]:
         operation = "chat" if found["chat"] else "embeddings"
         return Route(voice, operation if request.method == "POST" else f"{request.method} {request.path}")
+    if found["key"]:
+        return Route(voice, "key")
     return Route(voice, "model" if found["model"] else "models", found["model"] or "")

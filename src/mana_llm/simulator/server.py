@@ -227,7 +227,7 @@ class Simulator:
     def _reply(self, request: Request, found: Route, body: Any, script: Script) -> Reply:
         key = script.require_key or self._require_key
         given = _key(request)
-        if key is not None and given != key:
+        if key is not None and given != key and not found.voice.public(found.operation):
             raise RefusedError(found.voice.bad_key(missing=not given))
         if request.method == "POST" and not isinstance(body, dict):
             bad_json = Fault(kind="status", code=400, message="[simulated] the body is no JSON object")

@@ -47,6 +47,10 @@ class Voice(Protocol):
         """The real error inside a stream that has begun, to its last frame."""
         ...
 
+    def public(self, operation: str) -> bool:
+        """Whether the real server answers this without a key."""
+        ...
+
     def bad_key(self, *, missing: bool) -> Reply:
         """The real refusal of a key that is missing or wrong."""
         ...

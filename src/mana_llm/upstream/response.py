@@ -110,8 +110,8 @@ class Response(Message):
 
     def close(self) -> None:
         """As `ports.UpstreamResponse.close`; a read that waits meanwhile fails."""
-        self.drop()
         if self._connection is not None and not self.dropping:
+            self.drop()
             self.fail(ProviderProtocolError(f"The answer of {self.origin} was closed before its end."))
 
     def stale(self, method: str) -> bool:
