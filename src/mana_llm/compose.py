@@ -31,7 +31,7 @@ from mana_llm.routing.models import ModelDirectory
 from mana_llm.routing.router import ProviderRouter, WalkLimits
 from mana_llm.settings import Settings, SettingsError
 from mana_llm.upstream.client import Upstream
-from mana_llm.upstream.proxy import proxies_from
+from mana_llm.upstream.proxy import Proxies, proxies_from
 
 WORKING_COPY: Final = Path("aliases.yaml")
 
@@ -43,7 +43,7 @@ class Application:
         self.settings = settings
         self.clock = SystemClock()
         self.lifecycle = Lifecycle()
-        self.transport = transport or Upstream(proxies_from(dict(settings.proxies)))
+        self.transport = transport or Upstream(_proxies(settings))
         self.entries = entries(settings)
         self.aliases = _aliases(settings, self.entries)
         self.health = _health(settings, self.entries, self.clock)
@@ -126,9 +126,7 @@ def make_gateway(settings: Settings) -> tuple[Application, Server]:
         keep_alive_s=settings.keep_alive_s,
         body_bytes_max=settings.body_bytes_max,
     )
-    address = (settings.host, settings.port)
-    stop = (application.lifecycle, settings.drain_s)
-    return application, make_server(application.asgi, address, limits, stop)
+    return application, make_server(application.asgi, limits, application.lifecycle, settings.drain_s)
 
 
 def aliases_source(settings: Settings) -> tuple[str, str]:
@@ -146,6 +144,13 @@ def aliases_source(settings: Settings) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise SettingsError(f"ALIASES_PATH: {path} cannot be read ({reason}).") from error
+
+
+def _proxies(settings: Settings) -> Proxies:
+    try:
+        return proxies_from(dict(settings.proxies))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _aliases(settings: Settings, known: Mapping[str, ProviderEntry]) -> AliasRegistry:

@@ -2,21 +2,24 @@
 
 import asyncio
 import dataclasses
-import logging
+import socket
 
 import click
 
-from mana_llm.cli.environment import fail, settings_here
-from mana_llm.settings import Secret, Settings, SettingsError
+from mana_llm.cli.environment import settings_here
+from mana_llm.settings import Secret, Settings
 
 
 @click.command(short_help="Serve simulated providers: try it without a key or a GPU.")
 def command() -> None:
     """Serve on PORT (3025) before simulated Ollama, OpenAI-compatible and Gemini servers."""
     settings = settings_here()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    with asyncio.Runner() as runner:
-        runner.run(_demo(settings))
+    from mana_llm.cli.running import bound, configure_logs, loop_factory
+
+    configure_logs(settings)
+    listener = bound(settings)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_demo(settings, listener))
 
 
 def pointed_at(settings: Settings, ollama: str, openai: str, google: str) -> Settings:
@@ -30,19 +33,11 @@ def pointed_at(settings: Settings, ollama: str, openai: str, google: str) -> Set
     return dataclasses.replace(settings, **chosen)  # type: ignore[arg-type]
 
 
-async def _demo(settings: Settings) -> None:
-    from mana_llm.cli.found import tell_what_is_there
-    from mana_llm.compose import make_gateway
-    from mana_llm.routing.aliases import AliasConfigError
+async def _demo(settings: Settings, listener: socket.socket) -> None:
+    from mana_llm.cli.running import serve_until_stopped
     from mana_llm.simulator import Simulator
 
     async with Simulator(host="127.0.0.1", port=0) as simulator:
         simulated = pointed_at(settings, simulator.ollama_url, simulator.openai_url, simulator.google_url)
-        try:
-            application, server = make_gateway(simulated)
-        except (SettingsError, AliasConfigError) as error:
-            fail(str(error))
         click.echo("Everything below is simulated: no model is asked.\n")
-        telling = asyncio.create_task(tell_what_is_there(application, server))
-        await server.serve()
-        telling.cancel()
+        await serve_until_stopped(simulated, listener)

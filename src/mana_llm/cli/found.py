@@ -1,67 +1,96 @@
 """What a starting gateway says of itself: who is there, who is not, and lines to paste."""
 
 import asyncio
+import sys
+from typing import Final
 
 import click
 
 from mana_llm.compose import Application
 from mana_llm.edge.server import Server
 
-STARTED_S = 10.0
+STARTED_S: Final = 10.0
+SHOWN_MODELS: Final = 3
+HEADINGS: Final = ("provider", "state", "models")
+
+Row = tuple[str, str, str]
 
 
-async def tell_what_is_there(application: Application, server: Server) -> None:
+async def tell_what_is_there(application: Application, server: Server, port: int) -> None:
     """Wait until the gateway listens, ask every configured provider for its models, and print a table."""
     async with asyncio.timeout(STARTED_S):
         # uvicorn's server has no event for it.
         while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await application.models.refresh()
-    click.echo(table(application))
-    click.echo(lines_to_paste(application))
+    _print_table([*_providers(application), *_aliases(application)])
+    click.echo(lines_to_paste(application, port))
 
 
-def table(application: Application) -> str:
-    """The providers, a row each, and the aliases with the entries that can answer now."""
-    lists = application.models.lists()
-    rows = [("provider", "state", "models")]
+def _providers(application: Application) -> list[Row]:
+    """A row for every provider there is, configured or not."""
+    lists, rows = application.models.lists(), []
     for name, entry in application.entries.items():
-        problem = application.models.problem(name)
         if entry.provider is None:
             rows.append((name, "not configured", entry.hint))
         elif name in lists:
-            some = ", ".join(model.id for model in lists[name][:3])
+            some = ", ".join(model.id for model in lists[name][:SHOWN_MODELS])
             rows.append((name, "ready", f"{len(lists[name])}: {some}" if some else "none"))
         else:
+            problem = application.models.problem(name)
             rows.append((name, "no answer", problem or "its models list did not come in time"))
+    return rows
+
+
+def _aliases(application: Application) -> list[Row]:
+    """A row for every alias, with the entries of its chain that are configured."""
+    rows = []
     for alias in application.aliases.aliases:
         chain = [target.label for target in alias.chain if application.entries[target.provider].provider]
         rows.append((alias.name, "alias", " > ".join(chain) or "no entry of its chain is configured"))
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows)
+    return rows
 
 
-def lines_to_paste(application: Application) -> str:
+def _print_table(rows: list[Row]) -> None:
+    """In colour where a person looks and rich is installed, else as plain columns."""
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+            from rich.table import Table
+        except ImportError:
+            pass
+        else:
+            table = Table(*HEADINGS, box=None, header_style="bold")
+            colours = {"ready": "green", "alias": "cyan", "no answer": "red"}
+            for name, state, models in rows:
+                table.add_row(name, f"[{colours.get(state, 'dim')}]{state}[/]", models)
+            Console().print(table)
+            return
+    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in (0, 1)]
+    for row in (HEADINGS, *rows):
+        click.echo(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+
+
+def lines_to_paste(application: Application, port: int) -> str:
     """curl, openai-python, and a stream."""
     settings = application.settings
-    url = f"http://{_reachable(settings.host)}:{settings.port}/v1"
+    url = f"http://{_reachable(settings.host)}:{port}/v1"
     model = application.aliases.default
     key = "$GPU_API_KEY" if settings.caller_keys else "none"
-    auth = f' -H "Authorization: Bearer {key}"' if settings.caller_keys else ""
+    headers = ' -H "Content-Type: application/json"'
+    if settings.caller_keys:
+        headers += f' -H "Authorization: Bearer {key}"'
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     streamed = body[:-1] + ', "stream": true}'
-    json_type = ' -H "Content-Type: application/json"'
     python = (
         f"import openai; print(openai.OpenAI(base_url='{url}', api_key='{key}').chat.completions.create("
         f"model='{model}', messages=[dict(role='user', content='Hello')]).choices[0].message.content)"
     )
-    return "\n".join(
-        (
-            f"\nListening on {url}. Paste one of these:\n",
-            f"curl {url}/chat/completions{auth}{json_type} -d '{body}'\n",
-            f'python3 -c "{python}"\n',
-            f"curl -N {url}/chat/completions{auth}{json_type} -d '{streamed}'\n",
-        )
+    return (
+        f"\nListening on {url}. Paste one of these:\n\n"
+        f"curl {url}/chat/completions{headers} -d '{body}'\n\n"
+        f'python3 -c "{python}"\n\n'
+        f"curl -N {url}/chat/completions{headers} -d '{streamed}'\n"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mana_llm.dialects.openai_stream import ChatStream
+from mana_llm.dialects.openai_stream import ChatStream, drop_foreign_tier
 from mana_llm.schema.chat import ChatCompletion, ChatRequest, Identity
 from mana_llm.schema.errors import GatewayError, RequestError
 from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decoder_of, encode_json, json_problem
@@ -55,6 +55,8 @@ class OpenAI:
         if fields.get("created") in (None, NULL):
             fields["created"] = identity.created
         fields.setdefault("object", "chat.completion")
+        if "service_tier" in fields:
+            drop_foreign_tier(fields)
         return encode_json(fields)
 
     def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStream:

@@ -8,12 +8,18 @@ Source: WIRE rules of openai-python 3.x, the Vercel AI SDK 3.x and pydantic-ai, 
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from mana_llm.schema.chat import ChatChunk, Identity
 from mana_llm.schema.errors import GatewayError
 from mana_llm.schema.wire import NULL, encode_json
 
 _DONE: Final = b"data: [DONE]\n\n"
 _OBJECT: Final = "chat.completion.chunk"
+# The commonest first: most answers that name a tier name this one.
+_TIERS: Final = tuple(
+    msgspec.Raw(word) for word in (b'"default"', b"null", b'"auto"', b'"priority"', b'"flex"', b'"scale"', b'"fast"')
+)
 
 
 class ChatStream:
@@ -40,6 +46,8 @@ class ChatStream:
         if not self._include_usage or self._usage is None:
             return _DONE
         fields = {**self._carried, **self._head, "choices": [], "usage": self._usage}
+        if "service_tier" in fields:
+            drop_foreign_tier(fields)
         return b"data: %b\n\n%b" % (encode_json(fields), _DONE)
 
     def fail(self, error: GatewayError) -> bytes:
@@ -61,6 +69,8 @@ class ChatStream:
         if self._carried:
             fields = {**self._carried, **fields}
             self._carried = {}
+        if "service_tier" in fields:
+            drop_foreign_tier(fields)
         fields.update(self._head)
         fields["choices"] = choices
         if self._include_usage:
@@ -94,3 +104,12 @@ class ChatStream:
             return bool(delta)
         self._finished.add(index)
         return True
+
+
+def drop_foreign_tier(fields: dict[str, Any]) -> None:
+    """Take out a `service_tier` that is none of OpenAI's words (`on_demand`, `provisioned`, `standard`).
+
+    Source: pydantic-ai#4895; strict clients refuse the whole answer for it.
+    """
+    if fields["service_tier"] not in _TIERS:
+        del fields["service_tier"]

@@ -1,7 +1,6 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: the aliases first, then what every configured provider lists."""
 
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 
@@ -34,7 +33,7 @@ class ModelRoutes(msgspec.Struct, frozen=True):
             RequestError: 404 if it is not there.
         """
         await self.directory.refresh()
-        name = unquote(scope["path_params"]["model"])
+        name = scope["path_params"]["model"]
         row = self._rows().get(name)
         if row is None:
             message = f"The model {name[:128]!a} does not exist here. GET /v1/models lists what does."

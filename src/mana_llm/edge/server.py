@@ -54,12 +54,20 @@ class Server(uvicorn.Server):
             await asyncio.sleep(TICK_S)
 
 
-def make_server(app: Any, address: tuple[str, int], limits: EdgeLimits, stop: tuple[Lifecycle, float]) -> Server:
-    """A server for `app` at `address` (host, port); `stop` is the lifecycle and the seconds to drain."""
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, bound before anything else is started, so that a taken port is told at once.
+
+    Raises:
+        OSError: if the address cannot be bound.
+    """
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address, family=family, backlog=BACKLOG)
+
+
+def make_server(app: Any, limits: EdgeLimits, lifecycle: Lifecycle, drain_s: float) -> Server:
+    """A server for `app`; it serves the sockets that `serve` is given."""
     config = uvicorn.Config(
         app,
-        host=address[0],
-        port=address[1],
         http=connection_class(limits),
         ws="none",
         lifespan="on",
@@ -69,4 +77,4 @@ def make_server(app: Any, address: tuple[str, int], limits: EdgeLimits, stop: tu
         log_config=None,
         backlog=BACKLOG,
     )
-    return Server(config, *stop)
+    return Server(config, lifecycle, drain_s)

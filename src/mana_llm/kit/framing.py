@@ -30,7 +30,9 @@ class _Splitter:
         frames = data.split(self._separator)
         rest = frames.pop()
         if rest:
-            self._check(len(rest))
+            if not frames:
+                self._check(len(rest))
+            # With frames to give, a tail that is too large is told at the next piece: nothing good is lost.
             self._tail += rest
         return frames
 
@@ -68,7 +70,14 @@ class SSEDecoder:
             data = self._without_bom(self._head + data)
         if self._after_cr or b"\r" in data:
             data = self._with_lf(data)
-        return [event for block in self._splitter.feed(data) if (event := _data_of(block)) is not None]
+        events = []
+        for block in self._splitter.feed(data):
+            # Nearly every event is one line of data; seen here, it is spared a call and two lists.
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append(block[6:])
+            elif (event := _data_of(block)) is not None:
+                events.append(event)
+        return events
 
     def flush(self) -> list[bytes]:
         """The event that the end of the body cut short, if there is one."""
@@ -115,8 +124,6 @@ class LineDecoder:
 
 def _data_of(block: bytes) -> bytes | None:
     """The data of one event; None if it has none (comments, a bare name)."""
-    if block.startswith(b"data: ") and b"\n" not in block:
-        return block[6:]
     lines = [_value(line) for line in block.split(b"\n") if line == b"data" or line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 

@@ -118,13 +118,16 @@ class Compatible:
         return [Model(row.id, int(row.created or 0), _context(row)) for row in rows]
 
     def _tidy(self, choices: list[dict[str, msgspec.Raw]]) -> bool:
-        """Put foreign finish words right; True if anything changed.
+        """Put foreign finish words and missing indexes right; True if anything changed.
 
         Raises:
             ProviderServerError: if a choice ended with `error`, which is a failure and no finish.
         """
         changed = False
-        for choice in choices:
+        for at, choice in enumerate(choices):
+            if "index" not in choice:
+                choice["index"] = msgspec.Raw(b"%d" % at)
+                changed = True
             reason = choice.get("finish_reason", NULL)
             if reason == _ERROR_FINISH:
                 raise failure_in_error(choice.get("error", _NO_DETAIL), None)

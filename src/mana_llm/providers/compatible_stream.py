@@ -18,7 +18,7 @@ from mana_llm.schema.wire import (
     json_problem,
 )
 
-_EMPTY: Final = (NULL, msgspec.Raw(b'""'), msgspec.Raw(b"[]"), msgspec.Raw(b"{}"))
+_EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _ZERO: Final = msgspec.Raw(b"0")
 _ERROR_FINISH: Final = msgspec.Raw(b'"error"')
 _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the stream ended with finish_reason error"}')
@@ -80,9 +80,10 @@ class CompatibleStream:
 
     def _chunk(self, event: bytes) -> ChatChunk:
         # Raw members are not checked to be UTF-8, and a client's decoder would fail on what is not.
-        event.decode()
+        if not event.isascii():
+            event.decode()
         fields: dict[str, Any] = decode_envelope(event)
-        if fields.get("error", NULL) != NULL:
+        if "error" in fields and fields["error"] != NULL:
             raise failure_in_error(fields["error"], None)
         raw = fields.pop("choices", NULL)
         usage = fields.pop("usage", NULL)
@@ -98,7 +99,7 @@ class CompatibleStream:
         delta = choice.get("delta", NULL)
         choice["delta"] = members = {} if delta == NULL else decode_envelope(delta)
         for name, value in members.items():
-            if name in _CONTENT and value not in _EMPTY:
+            if name in _CONTENT and bytes(value) not in _EMPTY:
                 chunk.has_content = True
         index = choice.get("index", _ZERO)
         choice["index"] = 0 if index == _ZERO else decode_index(index)

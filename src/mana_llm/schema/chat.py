@@ -27,13 +27,16 @@ class ToolCall(msgspec.Struct):
 
 
 class Part(msgspec.Struct):
-    """One part of a message's content: `text` where the type is `text`; other members stay as they came."""
+    """One part of a message's content: `text` where the type is `text`.
+
+    Other members stay as they came, empty if they are absent.
+    """
 
     type: str = "text"
     text: str | None = None
-    image_url: msgspec.Raw | None = None
-    input_audio: msgspec.Raw | None = None
-    file: msgspec.Raw | None = None
+    image_url: msgspec.Raw = msgspec.Raw()
+    input_audio: msgspec.Raw = msgspec.Raw()
+    file: msgspec.Raw = msgspec.Raw()
     refusal: str | None = None
 
 
