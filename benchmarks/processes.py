@@ -77,6 +77,20 @@ class Process:
         said = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:])
         raise ProcessError(f"{self._log.stem} did not answer {path} within {START_S:g} s. It said:\n{said}")
 
+    def until_ended(self) -> float:
+        """Wait until it ends by itself; the seconds since it was started.
+
+        Raises:
+            ProcessError: if it did not end in time, or not well.
+        """
+        try:
+            code = self._child.wait(START_S)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessError(f"{self._log.stem} did not end within {START_S:g} s") from error
+        if code:
+            raise ProcessError(f"{self._log.stem} ended with {code}")
+        return time.monotonic() - self.began_at
+
     def stop(self) -> None:
         """End the session, by force if it does not go by itself."""
         self._signal(signal.SIGTERM)

@@ -66,9 +66,14 @@ BODY_BYTES_MAX = 3000
 
 
 def streamed(decoder: Any, pieces: Pieces) -> tuple[list[Any], tuple[Any, ...]]:
-    """Feed `pieces` and the end; the chunks, and (done, failure's class, failure's message)."""
-    chunks = [chunk for piece in pieces for chunk in decoder.feed(piece)]
-    chunks += decoder.end()
+    """Feed `pieces` and the end as a reader does; the chunks, and (done, failure's class, failure's message)."""
+    chunks: list[Any] = []
+    for piece in pieces:
+        chunks += decoder.feed(piece)
+        if decoder.done or decoder.failure:
+            break
+    else:
+        chunks += decoder.end()
     failure = decoder.failure
     return chunks, (decoder.done, type(failure), getattr(failure, "message", None))
 

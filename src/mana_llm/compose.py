@@ -47,8 +47,8 @@ class Application:
         self.entries = entries(settings)
         self.aliases = _aliases(settings, self.entries)
         self.health = _health(settings, self.entries, self.clock)
-        self.metrics = Metrics(__version__, self._healthy)
-        self.models = ModelDirectory(self.transport, self.entries.values(), self.clock)
+        self.models = ModelDirectory(self.transport, self.entries.values(), self.aliases, self.clock)
+        self.metrics = Metrics(__version__, self._healthy, self.models.knows)
         self._background: set[asyncio.Task[None]] = set()
         self.asgi = _with_cors(settings, self._gateway())
 
@@ -60,6 +60,7 @@ class Application:
             ids=Ids(f"req-{secrets.token_hex(6)}-"),
             start=self._start,
             stop=self._stop,
+            lifecycle=self.lifecycle,
         )
         listing = ModelRoutes(self.aliases, self.models, int(self.clock.wall_s()))
         ops = Ops(tuple(self.entries.values()), self.health, self.lifecycle, self.metrics.text)

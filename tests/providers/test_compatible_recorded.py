@@ -10,6 +10,7 @@ from mana_llm.schema.errors import (
     ProviderRequestError,
     ProviderServerError,
 )
+from mana_llm.schema.wire import encode_json
 from tests.chat_recordings import (
     BROKEN,
     CLOUDS,
@@ -46,13 +47,7 @@ def found(chosen):
 def as_json(chunks):
     """Decoded chunks as the JSON that they stand for."""
     whole = [{"choices": chunk.choices, "usage": chunk.usage} for chunk in chunks]
-    return json.loads(json_bytes(whole))
-
-
-def json_bytes(value):
-    from mana_llm.schema.wire import encode_json
-
-    return encode_json(value)
+    return json.loads(encode_json(whole))
 
 
 def as_openai_says(finishes):
@@ -69,7 +64,7 @@ def test_whole_answer_passes_as_it_came_when_it_was_recorded(folder, recording):
         if "finish_reason" in choice:
             choice["finish_reason"] = WORDS.get(choice["finish_reason"], choice["finish_reason"])
     completion = cloud(folder).decode_chat(recording.body)
-    assert json.loads(json_bytes(completion.fields)) == expected
+    assert json.loads(encode_json(completion.fields)) == expected
     assert list(completion.fields) == list(expected)
     usage = expected.get("usage")
     assert (completion.usage is None) is (usage is None)

@@ -9,10 +9,11 @@ import msgspec
 from starlette.routing import Route, Router
 
 from mana_llm.edge.auth import Authenticator
+from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.reply import Receive, Scope, Send, send_error
 from mana_llm.kit.ids import Ids, sane_id
 from mana_llm.ports import Clock, Observer
-from mana_llm.schema.errors import GatewayError, InternalError, MethodError, RequestError
+from mana_llm.schema.errors import GatewayError, InternalError, MethodError, RequestError, StoppingError
 from mana_llm.schema.events import Exchange
 
 _log: Final = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Services(msgspec.Struct, frozen=True):
     ids: Ids
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
+    lifecycle: Lifecycle
 
 
 class Gateway:
@@ -80,7 +82,10 @@ class Gateway:
                 scope["path"] = path.rstrip("/")
             await self._router(scope, receive, send)
         except asyncio.CancelledError:
-            exchange.status = 499
+            if services.lifecycle.cutting and not exchange.status:
+                await send_error(send, exchange, StoppingError())
+            else:
+                exchange.status = 499
             raise
         except GatewayError as error:
             await send_error(send, exchange, error)

@@ -42,7 +42,6 @@ class Chat:
 
     def __init__(self, services: ChatServices) -> None:
         self._services = services
-        self._labels = services.aliases.labels()
         self._version = services.aliases.version.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,9 +112,10 @@ class Chat:
         exchange.alias = route.alias
         asked = route.asked or self._services.aliases.default
         label = route.chain[0].label
-        if asked in self._labels:
+        knows = self._services.models.knows
+        if knows(asked):
             exchange.model = asked
-        elif self._services.models.knows(label):
+        elif knows(label):
             exchange.model = label
 
     def _headers(self, answer: Answer, media_type: bytes) -> Headers:

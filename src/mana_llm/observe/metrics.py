@@ -18,8 +18,6 @@ from mana_llm.schema.targets import Target
 
 DURATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OVERHEAD_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-SERIES_MAX: Final = 2_000
-"""Models that get series of their own; a client that asks for more is counted under `other`."""
 
 
 class Histogram:
@@ -46,9 +44,14 @@ class Histogram:
 
 
 class Metrics:
-    """Counts what the observer port tells it; implements `ports.Observer`."""
+    """Counts what the observer port tells it; implements `ports.Observer`.
 
-    def __init__(self, version: str, health: Callable[[], dict[str, bool]]) -> None:
+    `health` tells who is healthy; `known` whether a model has a name of its own here: what clients make up is
+    counted as `other`.
+    """
+
+    def __init__(self, version: str, health: Callable[[], dict[str, bool]], known: Callable[[str], bool]) -> None:
+        self._known = known
         self._version = version
         self._health = health
         self._requests: dict[tuple[str, int], int] = {}
@@ -66,7 +69,9 @@ class Metrics:
         self._registry.register(_Families(self._families))
 
     def attempt_ended(self, target: Target, status: str) -> None:
-        key = (target.provider, self._bounded(target), status)
+        key = (target.provider, target.model, status)
+        if key not in self._calls and not self._known(target.label):
+            key = (target.provider, "other", status)
         self._calls[key] = self._calls.get(key, 0) + 1
 
     def stream_broke(self, target: Target, reason: str) -> None:
@@ -110,12 +115,6 @@ class Metrics:
                 row = self._tokens[target.provider] = [0, 0]
             row[0] += usage.tokens_in
             row[1] += usage.tokens_out
-
-    def _bounded(self, target: Target) -> str:
-        """The model's name as a label, `other` once there are too many."""
-        if len(self._calls) < SERIES_MAX or (target.provider, target.model, "ok") in self._calls:
-            return target.model
-        return "other"
 
     def _families(self) -> Iterator[Metric]:
         yield _counter("mana_llm_requests", "Client requests, by model as asked.", ("model", "status"), self._requests)

@@ -1,13 +1,16 @@
 """What an attempt that succeeded hands to the edge: a whole answer, or a stream whose content has begun."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from mana_llm.ports import ChatStreamDecoder, UpstreamResponse
 from mana_llm.schema.chat import ChatChunk, ChatCompletion
-from mana_llm.schema.errors import ProviderError
+from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.targets import Target
 from mana_llm.schema.usage import Usage, read_usage
+
+PENDING_MAX: Final = 1_000
+"""Chunks without content that are kept while the first content is awaited."""
 
 
 class LiveStream:
@@ -39,6 +42,8 @@ class LiveStream:
         while not self._decoder.done:
             chunks = await self._more()
             self._pending += chunks
+            if len(self._pending) > PENDING_MAX:
+                raise ProviderProtocolError(f"the stream sent {PENDING_MAX} chunks without content")
             if any(chunk.has_content or chunk.finished for chunk in chunks):
                 break
             if self._decoder.failure:

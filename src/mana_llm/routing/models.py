@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mana_llm.ports import Clock, ProviderEntry, Transport
+from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.schema.errors import ProviderError
 from mana_llm.schema.models import Model
 from mana_llm.schema.targets import target_of
@@ -24,7 +25,10 @@ LIST_BYTES_MAX: Final = 16 * 1024 * 1024
 class ModelDirectory:
     """The providers' lists, fetched side by side and kept; one dead provider delays nobody for long."""
 
-    def __init__(self, transport: Transport, entries: Iterable[ProviderEntry], clock: Clock) -> None:
+    def __init__(
+        self, transport: Transport, entries: Iterable[ProviderEntry], aliases: AliasRegistry, clock: Clock
+    ) -> None:
+        self._named = aliases.labels()
         self._transport = transport
         self._entries = [entry for entry in entries if entry.provider]
         self._now_s = clock.now_s
@@ -35,8 +39,8 @@ class ModelDirectory:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def knows(self, label: str) -> bool:
-        """Whether `provider/model` is in a list that has come."""
-        return label in self._labels
+        """Whether a name is an alias, an entry of a chain, or `provider/model` of a list that has come."""
+        return label in self._named or label in self._labels
 
     def problem(self, provider: str) -> str | None:
         """Why a provider's list did not come, None if it did or was not asked for."""
