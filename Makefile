@@ -17,7 +17,7 @@ STALE := rebuild
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve check test test-long test-clients bench lock clean rebuild
+.PHONY: help install demo serve check test test-long test-clients bench docs lock clean rebuild
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ test-clients: install ## run the tests that drive the official client libraries
 bench: install ## measure against the performance budget
 	@$(BIN)/python -m benchmarks
 
+docs: install ## write the pages that are made from the code and the tests
+	@$(BIN)/python -m docs.generate
+
 # uv resolves once for every Python and platform that we support; pip would only see this machine's.
 # It lives in a folder of its own, because it is needed for nothing else.
 COMPILE = .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -63,7 +66,7 @@ lock: install ## renew the pins in requirements*.txt from requirements*.in
 
 clean: ## remove the environment, the caches and what builds leave behind
 	@rm -rf $(VENV) .cache .hypothesis build dist
-	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Whatever has no stamp was never finished, so it is cleared; what has one is brought up to date in place.
 # The project goes in by a second call: pip cannot check the hash of a folder.

@@ -52,15 +52,14 @@ def write_script(folder: Path, name: str, body: bytes) -> Path:
     return script
 
 
-def press(port: int, script: Path, connections: int, seconds: float, core: int) -> Load:
+def press(port: int, script: Path, connections: int, seconds: int, core: int) -> Load:
     """Ask as fast as the answers come, over so many connections.
 
     Raises:
         ProcessError: if a request failed: its cost would be no figure.
     """
     url = f"http://127.0.0.1:{port}{CHAT_PATH}"
-    # wrk takes whole seconds.
-    options = ["-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "10s", "-s", str(script)]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script)]
     command = [tool("taskset"), "-c", str(core), tool("wrk"), *options, url]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 30.0)
     if run.returncode:

@@ -66,7 +66,7 @@ server {{
 
 
 def provider_command(folder: Path, ports: dict[str, int]) -> list[str]:
-    """nginx as the provider: `ports` names where it answers `plain`, `image` and `batched`.
+    """The provider, by nginx: `ports` names where it answers `plain`, `image` and `batched`.
 
     A batched answer is a stream that comes in one piece.
     """
@@ -84,7 +84,7 @@ def provider_command(folder: Path, ports: dict[str, int]) -> list[str]:
 
 
 def proxy_command(folder: Path, port: int, upstream: int, *, streams: bool) -> list[str]:
-    """nginx as a proxy on `port` for the provider at `upstream`; without buffering where it relays streams."""
+    """A proxy, by nginx, on `port` for the provider at `upstream`; without buffering where it relays streams."""
     return _nginx(folder, _PROXY.format(port=port, upstream=upstream, buffering="off" if streams else "on"))
 
 

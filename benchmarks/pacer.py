@@ -8,7 +8,7 @@ import asyncio
 import re
 import sys
 import time
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -34,8 +34,8 @@ class Pacer(asyncio.Protocol):
         self._before, self._after = _framed(payloads.content_event(_STAMP)).split(_STAMP.encode())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -54,7 +54,7 @@ def image_request() -> bytes:
 
 def answer() -> bytes:
     """A whole answer."""
-    message = {"role": "assistant", "content": _TEXT, "refusal": None, "annotations": []}
+    message: dict[str, object] = {"role": "assistant", "content": _TEXT, "refusal": None, "annotations": []}
     return _json(
         {
             "id": "chatcmpl-AbCdEf0123456789",

@@ -1,31 +1,17 @@
-"""The scenarios, and how one is measured: gateway and nginx in turn, so that a busy machine is unfair to both."""
+"""The scenarios that wrk loads, and how one is measured: gateway and nginx in turn."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median, quantiles
 from typing import Final
 
 from benchmarks import payloads
 from benchmarks.load import check_answer, press, write_script
 from benchmarks.processes import Process, free_ports
+from benchmarks.rounds import Effort, Figures, Sample, in_turn
 from benchmarks.stand import Stand
-from benchmarks.streams import STREAMS, Delays, read_streams
 
-WARM_S: Final = 1.0
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure: rounds, seconds of load in each, and paced streams that each client reads in each."""
-
-    rounds: int
-    seconds: float
-    streams: int
-
-
-THOROUGH: Final = Effort(rounds=3, seconds=2.0, streams=3)
-QUICK: Final = Effort(rounds=1, seconds=1.0, streams=1)
+_WARM_S: Final = 1
 
 
 @dataclass(frozen=True)
@@ -51,10 +37,6 @@ class Pair:
 
     gateway: tuple[Process, int]
     nginx: tuple[Process, int]
-
-
-Sample = dict[str, float]
-Figures = dict[str, dict[str, float | list[float]]]
 
 
 def scenarios() -> list[Scenario]:
@@ -84,12 +66,19 @@ def pair(stand: Stand, upstream: int, *, streams: bool) -> Iterator[Pair]:
         yield Pair((gateway, gateway_port), (nginx, nginx_port))
 
 
+def warm(stand: Stand, both: Pair, scenario: Scenario) -> None:
+    """Load both for a moment, so that what is filled at first use is filled."""
+    script = write_script(stand.folder, scenario.name, scenario.body)
+    for _, port in (both.nginx, both.gateway):
+        press(port, script, scenario.connections, _WARM_S, stand.load_core)
+
+
 def measure(stand: Stand, both: Pair, scenario: Scenario, effort: Effort) -> Figures:
     """The figures of one scenario: CPU microseconds per unit, units per second, latency in milliseconds."""
     script = write_script(stand.folder, scenario.name, scenario.body)
     expected = payloads.DONE if scenario.units > 1 else b'"finish_reason":"stop"'
 
-    def sample(process: Process, port: int, seconds: float) -> Sample:
+    def sample(process: Process, port: int, seconds: int) -> Sample:
         before_s = process.cpu_s()
         load = press(port, script, scenario.connections, seconds, stand.load_core)
         units = load.requests * scenario.units
@@ -100,9 +89,8 @@ def measure(stand: Stand, both: Pair, scenario: Scenario, effort: Effort) -> Fig
             "p99_ms": load.p99_ms,
         }
 
-    for process, port in (both.nginx, both.gateway):
+    for _, port in (both.nginx, both.gateway):
         check_answer(port, scenario.body, expected)
-        sample(process, port, WARM_S)
     return in_turn(
         {
             "nginx": lambda: sample(*both.nginx, effort.seconds),
@@ -110,67 +98,3 @@ def measure(stand: Stand, both: Pair, scenario: Scenario, effort: Effort) -> Fig
         },
         effort.rounds,
     )
-
-
-def measure_paced(both: Pair, direct_port: int, effort: Effort) -> Figures:
-    """The figures of paced streams: CPU microseconds per chunk, and delays in milliseconds, without anything between
-    as well: what the gateway adds is the difference.
-    """
-
-    def sample(process: Process | None, port: int) -> Sample:
-        before_s = process.cpu_s() if process else 0.0
-        delays = read_streams(port, effort.streams)
-        if process is None:
-            return _delays(delays)
-        return {"cpu_us": (process.cpu_s() - before_s) * 1e6 / len(delays.chunks), **_delays(delays)}
-
-    for _, port in (both.nginx, both.gateway):
-        check_answer(port, payloads.plain_request(stream=True), payloads.DONE)
-    return in_turn(
-        {
-            "direct": lambda: sample(None, direct_port),
-            "nginx": lambda: sample(*both.nginx),
-            "gateway": lambda: sample(*both.gateway),
-        },
-        effort.rounds,
-    )
-
-
-def paced_title() -> str:
-    """What the paced scenario is called."""
-    return f"{STREAMS} paced streams of {payloads.STREAM_CHUNKS}"
-
-
-def in_turn(targets: Mapping[str, Callable[[], Sample]], rounds: int) -> Figures:
-    """One sample of each target per round. For each target the median of each figure, and all and the least of the
-    CPU; under `ratio` the gateway's CPU over nginx's, each from neighbouring samples.
-    """
-    samples: dict[str, list[Sample]] = {name: [] for name in targets}
-    for _ in range(rounds):
-        for name, take in targets.items():
-            samples[name].append(take())
-    figures: Figures = {}
-    for name, taken in samples.items():
-        figures[name] = {key: median(each[key] for each in taken) for key in taken[0]}
-        if "cpu_us" in taken[0]:
-            figures[name] |= _spread([each["cpu_us"] for each in taken])
-    # A run can be too short for the accounting to see nginx at work at all.
-    pairs = [
-        ours["cpu_us"] / theirs["cpu_us"]
-        for theirs, ours in zip(samples["nginx"], samples["gateway"], strict=True)
-        if theirs["cpu_us"]
-    ]
-    figures["ratio"] = {"cpu": median(pairs), "cpu_rounds": pairs, "cpu_min": min(pairs)} if pairs else {}
-    return figures
-
-
-def _spread(values: list[float]) -> dict[str, float | list[float]]:
-    return {"cpu_us_min": min(values), "cpu_us_rounds": values}
-
-
-def _delays(delays: Delays) -> Sample:
-    found = {}
-    for name, values in (("first", delays.first), ("chunk", delays.chunks), ("gap", delays.gaps)):
-        hundredths = quantiles(values, n=100, method="inclusive")
-        found |= {f"{name}_p50_ms": hundredths[49], f"{name}_p99_ms": hundredths[98]}
-    return found

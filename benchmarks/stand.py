@@ -46,7 +46,7 @@ class Stand:
         )
 
     def proxy(self, port: int, upstream: int, *, streams: bool) -> Process:
-        """nginx `proxy_pass` in the gateway's place. Not waited for."""
+        """`proxy_pass` of nginx in the gateway's place. Not waited for."""
         folder = self.folder / f"proxy-{port}"
         return self._start(mocks.proxy_command(folder, port, upstream, streams=streams), self._core)
 

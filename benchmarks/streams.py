@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -13,11 +13,10 @@ from benchmarks.load import HEADERS
 from benchmarks.mocks import CHAT_PATH
 from benchmarks.processes import ProcessError
 
-STREAMS: Final = 20
 _STAMP: Final = re.compile(rb'"content":"(\d{19})"').search
 _STALL_S: Final = 30.0
-# A prime, so that the streams' chunks spread over the pace.
-_STAGGER_S: Final = 0.0037
+# Over so long the streams begin, one after the other, so that their chunks do not come at once.
+_SPREAD_S: Final = 0.1
 
 
 @dataclass
@@ -42,8 +41,8 @@ class Reader(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are none of asyncio's classes.
+        self.transport = cast(asyncio.Transport, transport)
 
     def ask(self, request: bytes) -> asyncio.Future[None]:
         """Send a request; done when its answer is whole."""
@@ -85,24 +84,24 @@ class Reader(asyncio.Protocol):
             self._done.set_result(None)
 
 
-def read_streams(port: int, each: int) -> Delays:
-    """What `STREAMS` clients saw who read `each` streams, one after the other.
+def read_streams(port: int, clients: int, each: int) -> Delays:
+    """What so many clients saw who read `each` streams, one after the other.
 
     Raises:
         ProcessError: if a stream broke or lost a chunk.
     """
     delays = Delays()
-    uvloop.run(_read_all(port, each, delays))
-    expected = STREAMS * each * payloads.STREAM_CHUNKS
+    uvloop.run(_read_all(port, clients, each, delays))
+    expected = clients * each * payloads.STREAM_CHUNKS
     if len(delays.chunks) != expected:
         raise ProcessError(f"{len(delays.chunks)} chunks came of {expected}")
     return delays
 
 
-async def _read_all(port: int, each: int, delays: Delays) -> None:
+async def _read_all(port: int, clients: int, each: int, delays: Delays) -> None:
     async with asyncio.TaskGroup() as group:
-        for number in range(STREAMS):
-            group.create_task(_read(port, each, delays, number * _STAGGER_S))
+        for number in range(clients):
+            group.create_task(_read(port, each, delays, _SPREAD_S * number / clients))
 
 
 async def _read(port: int, each: int, delays: Delays, after_s: float) -> None:

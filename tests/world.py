@@ -5,7 +5,7 @@ import dataclasses
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ async def gateway(aliases: str | None = None, folder: Path | None = None, **sett
             chosen = dataclasses.replace(chosen, aliases_path=str(folder / "aliases.yaml"))
         application, server = make_gateway(chosen)
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        stopping = _quick_to_stop(server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(STARTED_S):
             while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -62,7 +63,21 @@ async def gateway(aliases: str | None = None, folder: Path | None = None, **sett
             yield World(application, server, simulator, listener.getsockname()[1])
         finally:
             server.should_exit = True
+            stopping.set()
             await serving
+
+
+def _quick_to_stop(server: Server) -> asyncio.Event:
+    """Wake the server's loop by an event: its own tick of 0.1 s would be most of the time of a short test."""
+    stopping = asyncio.Event()
+
+    async def main_loop() -> None:
+        while not await server.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 0.1)
+
+    server.main_loop = main_loop  # type: ignore[method-assign]
+    return stopping
 
 
 @contextmanager

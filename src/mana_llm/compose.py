@@ -15,11 +15,11 @@ from mana_llm.dialects.openai import OpenAI
 from mana_llm.edge.app import Endpoint, Gateway, Services
 from mana_llm.edge.auth import Authenticator, is_loopback
 from mana_llm.edge.chat import Chat, ChatServices
-from mana_llm.edge.connection import EdgeLimits
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.models import ModelRoutes
 from mana_llm.edge.ops import Ops
 from mana_llm.edge.server import Server, make_server
+from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
 from mana_llm.observe.metrics import Metrics
@@ -67,7 +67,7 @@ class Application:
         api = {
             "/chat/completions": Endpoint({"POST": Chat(self._chat_services())}),
             "/models": Endpoint({"GET": listing.listed, "HEAD": listing.listed}),
-            "/models/{model:path}": Endpoint({"GET": listing.one, "HEAD": listing.one}),
+            "/models/": Endpoint({"GET": listing.one, "HEAD": listing.one}),
         }
         routes = {"/livez": ops.livez, "/readyz": ops.readyz, "/health": ops.healthy, "/metrics": ops.counted}
         return Gateway(services, api, {path: Endpoint({"GET": route, "HEAD": route}) for path, route in routes.items()})

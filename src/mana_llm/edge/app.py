@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from starlette.routing import Route, Router
 
 from mana_llm.edge.auth import Authenticator
 from mana_llm.edge.lifecycle import Lifecycle
@@ -55,14 +54,15 @@ class Services(msgspec.Struct, frozen=True):
 class Gateway:
     """The outermost ASGI callable. Routes find the `exchange` and the headers as a dict (`given`) in the scope.
 
-    `api` paths are served under every prefix, `ops` paths as they are.
+    `api` paths are served under every prefix, `ops` paths as they are. A path that ends in a slash stands for
+    everything below it, which its route finds as `rest` in the scope.
     """
 
     def __init__(self, services: Services, api: Mapping[str, Endpoint], ops: Mapping[str, Endpoint]) -> None:
         self._services = services
-        routes = [Route(prefix + path, endpoint) for prefix in PREFIXES for path, endpoint in api.items()]
-        routes += [Route(path, endpoint) for path, endpoint in ops.items()]
-        self._router = Router(routes, redirect_slashes=False, default=_not_found)
+        paths = {prefix + path: endpoint for prefix in PREFIXES for path, endpoint in api.items()}
+        self._trees = {path: endpoint for path, endpoint in paths.items() if path.endswith("/")}
+        self._paths = {path: endpoint for path, endpoint in (*paths.items(), *ops.items()) if path not in self._trees}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; nothing but a cancellation leaves here."""
@@ -78,9 +78,8 @@ class Gateway:
             path = scope["path"]
             if path not in OPEN_PATHS:
                 exchange.caller = services.authenticator.caller(given)
-            if path[-1:] == "/" and path != "/":
-                scope["path"] = path.rstrip("/")
-            await self._router(scope, receive, send)
+            endpoint = self._paths.get(path) or self._find(path, scope)
+            await endpoint(scope, receive, send)
         except asyncio.CancelledError:
             if services.lifecycle.cutting and not exchange.status:
                 await send_error(send, exchange, StoppingError())
@@ -96,6 +95,23 @@ class Gateway:
         finally:
             exchange.ended_s = services.clock.now_s()
             services.observer.request_ended(exchange)
+
+    def _find(self, path: str, scope: Scope) -> Endpoint:
+        """The endpoint of a path that is not in the table as it stands.
+
+        Raises:
+            RequestError: 404 if there is none.
+        """
+        path = path.rstrip("/")
+        endpoint = self._paths.get(path)
+        if endpoint:
+            return endpoint
+        for tree, below in self._trees.items():
+            if path.startswith(tree):
+                scope["rest"] = path[len(tree) :]
+                return below
+        message = f"There is nothing at {path[:128]!a}. The API is at /v1/chat/completions and /v1/models."
+        raise RequestError(message, status=404, code="not_found")
 
 
 async def _lifespan(services: Services, receive: Receive, send: Send) -> None:
@@ -116,9 +132,3 @@ def _begin(services: Services, given: dict[bytes, bytes]) -> Exchange:
     request_id = given.get(b"x-request-id")
     name = sane_id(request_id) if request_id else None
     return Exchange(name or services.ids.next(), services.clock.now_s())
-
-
-async def _not_found(scope: Any, *_: Any) -> None:
-    path = ascii(scope["path"][:128])
-    message = f"There is nothing at {path}. The API is at /v1/chat/completions and /v1/models."
-    raise RequestError(message, status=404, code="not_found")

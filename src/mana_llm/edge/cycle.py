@@ -16,6 +16,9 @@ _log: Final = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 
+PIECES_MAX: Final = 1024
+"""Pieces of a body that are kept as they came."""
+
 
 class Cycle:
     """One request and its answer. `connection` is told when the answer is complete."""
@@ -24,6 +27,7 @@ class Cycle:
         "_chunked",
         "_complete",
         "_connection",
+        "_counted",
         "_expects_continue",
         "_head",
         "_head_only",
@@ -54,12 +58,13 @@ class Cycle:
         self.response_started = False
         self.response_complete = False
         self._connection = connection
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._head: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._expects_continue = expects_continue
         self._head_only = scope["method"] == "HEAD"
         self._chunked = False
+        self._counted = False
         self._left_bytes = 0
 
     async def run(self, app: Any) -> None:
@@ -78,8 +83,15 @@ class Cycle:
 
     def feed(self, piece: bytes) -> None:
         """Take a piece of the request's body."""
-        self._pieces.append(piece)
+        pieces = self._pieces
+        pieces.append(piece)
         self.size += len(piece)
+        if len(pieces) > PIECES_MAX:
+            # A body in tiny chunks: as many objects would take thirty times its size.
+            first = pieces[0]
+            whole = first if isinstance(first, bytearray) else bytearray(first)
+            whole += b"".join(pieces[1:])
+            self._pieces = [whole]
 
     def body_complete(self) -> None:
         """The request's body is whole."""
@@ -108,8 +120,8 @@ class Cycle:
             await self._waiter
         if self.disconnected:
             return {"type": "http.disconnect"}
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces = []
+        pieces, self._pieces = self._pieces, []
+        body = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], bytes) else b"".join(pieces)
         self.size = -1
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -124,21 +136,25 @@ class Cycle:
     async def send(self, message: Message) -> None:
         """Write a piece of the answer, waiting while the client does not read."""
         if self.flow.write_paused and not self.disconnected:
+            self._connection.stalled()
             await self.flow.drain()
         if self.disconnected:
             return
         if self.response_started:
+            if message["type"] == "http.response.start":
+                raise RuntimeError("an answer cannot begin twice")
             self._send_body(message.get("body", b""), more_body=message.get("more_body", False))
         else:
             self._send_head(message["status"], message["headers"])
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = [b"%b: %b\r\n" % header for header in headers]
-        has_length = False
         for name, value in headers:
             if name == b"content-length":
-                has_length, self._left_bytes = True, int(value)
-        self._chunked = not has_length and status not in (204, 304) and not self._head_only
+                self._counted, self._left_bytes = True, int(value)
+        # HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.1).
+        has_body = status not in (204, 304) and not self._head_only
+        self._chunked = has_body and not self._counted and self.scope["http_version"] != "1.0"
         if self._chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
         if self.more_body:
@@ -165,7 +181,9 @@ class Cycle:
                 parts.append(b"0\r\n\r\n")
         else:
             self._left_bytes -= len(body)
-            if self._left_bytes < 0 or (self._left_bytes and not more_body):
+            if not self._counted:
+                pass
+            elif self._left_bytes < 0 or (self._left_bytes and not more_body):
                 raise RuntimeError("the answer is not as long as its Content-Length")
             parts.append(body)
         if parts:

@@ -33,7 +33,7 @@ class ModelRoutes(msgspec.Struct, frozen=True):
             RequestError: 404 if it is not there.
         """
         await self.directory.refresh()
-        name = scope["path_params"]["model"]
+        name = scope["rest"]
         row = self._rows().get(name)
         if row is None:
             message = f"The model {name[:128]!a} does not exist here. GET /v1/models lists what does."

@@ -9,6 +9,12 @@ HEADER_BYTES_MAX: Final = 32 * 1024
 HEADERS_MAX: Final = 100
 
 
+_HOST_BYTES: Final = (
+    bytes(range(ord("a"), ord("z") + 1)) + bytes(range(ord("A"), ord("Z") + 1)) + b"0123456789-._~:[]%!$&'()*+;="
+)
+"""What may stand in a Host header (RFC 3986 section 3.2.2, with port)."""
+
+
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake
     """Raised inside the parser's callbacks to stop it; carries the answer."""
 
@@ -21,27 +27,32 @@ def check_headers(headers: Headers, version: str) -> int:
     """The body's announced size in bytes, 0 if there is none.
 
     Raises:
-        Refusal: for what llhttp lets through: a missing or second Host (RFC 9112 section 3.2), another version
-            in the request line, chunked in a 1.0 request (RFC 9112 section 6.1), and too much of everything.
+        Refusal: for what llhttp lets through: a missing, second or impossible Host (RFC 9112 section 3.2),
+            another version in the request line, chunked in a 1.0 request and codings besides chunked (RFC 9112
+            section 6.1), and too much of everything.
     """
     hosts = size = total = 0
-    chunked = False
+    coding = host = b""
     for name, value in headers:
         total += len(name) + len(value) + 4
         if name == b"host":
             hosts += 1
+            host = value
         elif name == b"content-length":
             size = int(value)
         elif name == b"transfer-encoding":
-            chunked = True
+            coding = value
     if total > HEADER_BYTES_MAX:
         raise Refusal(headers_too_large())
     if version not in ("1.1", "1.0"):
         raise Refusal(RequestError(f"HTTP/{version} is not served here; use HTTP/1.1.", status=505))
-    if hosts > 1 or (not hosts and version == "1.1"):
-        raise Refusal(RequestError("Exactly one Host header is needed.", code="invalid_host"))
-    if chunked and version == "1.0":
+    if hosts > 1 or (not hosts and version == "1.1") or host.translate(None, _HOST_BYTES):
+        raise Refusal(RequestError("Exactly one Host header with a valid name is needed.", code="invalid_host"))
+    if coding and version == "1.0":
         raise Refusal(RequestError("HTTP/1.0 has no Transfer-Encoding; send Content-Length."))
+    if coding and coding.lower() != b"chunked":
+        # llhttp takes `gzip, chunked` for chunked alone; a body that stays coded would be somebody's riddle.
+        raise Refusal(RequestError("The only Transfer-Encoding served here is chunked.", status=501))
     return size
 
 

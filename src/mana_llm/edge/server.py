@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import uvicorn
 
-from mana_llm.edge.connection import Connection, EdgeLimits, connection_class
+from mana_llm.edge.connection import Connection, connection_class
 from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.turns import EdgeLimits
 
 BACKLOG: Final = 2048
 TICK_S: Final = 0.05
@@ -39,8 +40,8 @@ class Server(uvicorn.Server):
         await self._until_done(self._drain_s)
         self._lifecycle.cutting = True
         for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection) and connection.cycle:
-                connection.cycle.cancel()
+            if isinstance(connection, Connection):
+                connection.cut()
         await self._until_done(CUT_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
