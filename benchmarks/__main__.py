@@ -44,8 +44,9 @@ def _measure(*, quick: bool, save: bool) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against the budget.")
-    parser.add_argument("--quick", action="store_true", help="one short round of each: about 25 s, and rough")
-    parser.add_argument("--save", action="store_true", help="also write results.json and RESULTS.md, which are kept")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="one short round of each: half a minute, and rough")
+    length.add_argument("--save", action="store_true", help="also write results.json and RESULTS.md, which are kept")
     commands = parser.add_subparsers(dest="command")
     profiling = commands.add_parser("profile", help="sample the gateway under one scenario with py-spy")
     profiling.add_argument("scenario", nargs="?", default="plain-32", choices=profile.names())

@@ -81,6 +81,8 @@ def check_answer(port: int, body: bytes, expected: bytes) -> None:
         connection.request("POST", CHAT_PATH, body, HEADERS)
         response = connection.getresponse()
         answer = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ProcessError(f"port {port} did not answer: {error!r}") from error
     finally:
         connection.close()
     if response.status != 200 or expected not in answer:

@@ -18,7 +18,7 @@ class Effort:
     streams: int
 
 
-THOROUGH: Final = Effort(rounds=3, seconds=2, streams=3)
+THOROUGH: Final = Effort(rounds=3, seconds=2, streams=2)
 QUICK: Final = Effort(rounds=1, seconds=1, streams=1)
 
 

@@ -91,7 +91,10 @@ def read_streams(port: int, clients: int, each: int) -> Delays:
         ProcessError: if a stream broke or lost a chunk.
     """
     delays = Delays()
-    uvloop.run(_read_all(port, clients, each, delays))
+    try:
+        uvloop.run(_read_all(port, clients, each, delays))
+    except ExceptionGroup as group:
+        raise ProcessError(f"a stream failed: {group.exceptions[0]!r}") from group
     expected = clients * each * payloads.STREAM_CHUNKS
     if len(delays.chunks) != expected:
         raise ProcessError(f"{len(delays.chunks)} chunks came of {expected}")

@@ -99,6 +99,10 @@ class Exchange:
         self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
+    def stop_reading(self) -> None:
+        """Take nothing more from the socket."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def half_close(self) -> None:
         """Shut our side and keep listening."""
         self._writer.write_eof()

@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,7 +12,7 @@ from mana_llm.schema import errors
 from mana_llm.schema.errors import GatewayError, ProviderError, RequestError
 
 # What the constructors ask for, so that an error can be made and looked at.
-_GIVEN: Final = MappingProxyType(
+_GIVEN: Final[Mapping[str, Any]] = MappingProxyType(
     {"message": "", "method": "GET", "allowed": "POST", "asked": "", "attempts": [], "status": 400}
 )
 _THEIRS: Final = "the provider's"
@@ -70,7 +70,7 @@ def _row(kind: type[GatewayError]) -> tuple[str, ...]:
 
 def _walk(made: GatewayError) -> tuple[str, str]:
     if not isinstance(made, ProviderError):
-        return "–", "–"
+        return "-", "-"
     return "yes" if made.walks_on else "no", made.health
 
 

@@ -14,9 +14,9 @@ _LONG: Final = re.compile(r"\bmark\.long\b")
 _PAGE: Final = """\
 # Reliability
 
-Faults that the gateway is meant to survive are rows, R1 to R{last}. A test that shows one says so in the first sentence of
-its docstring, with the scale that it runs at and the full one; this page is made of those sentences. Ordinary tests
-run with `make test`, long ones with `make test-long`.
+Faults that the gateway is meant to survive are rows, R1 to R{last}. A test that shows one says so in the first
+sentence of its docstring, with the scale that it runs at and the full one; this page is made of those sentences.
+Ordinary tests run with `make test`, long ones with `make test-long`.
 
 """
 
@@ -34,7 +34,8 @@ class Promise(NamedTuple):
 
 def reliability_page(tests: Path) -> str:
     """`docs/reliability.md`, from the tests below the folder `tests`."""
-    promises = sorted(each for path in sorted(tests.rglob("test_*.py")) for each in promises_in(path, tests))
+    found = [each for path in tests.rglob("test_*.py") for each in promises_in(path, tests)]
+    promises = sorted(found, key=lambda each: (each.row, each.is_long, each.file, each.test))
     page = MADE.format(source="the docstrings of tests") + _PAGE.format(last=ROWS_MAX)
     if promises:
         page += table(("row", "scale", "runs", "promise", "test"), [_cells(each) for each in promises]) + "\n"

@@ -15,7 +15,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def code(text: object) -> str:
     """A value as code; an empty one as a dash, which code cannot show."""
-    return f"`{text}`" if text not in (None, "") else "–"
+    return f"`{text}`" if text not in (None, "") else "-"
 
 
 def _line(cells: Sequence[str]) -> str:

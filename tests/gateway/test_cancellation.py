@@ -69,7 +69,7 @@ async def depart(running: World, exchanges: list[Exchange], leave) -> None:
 
 
 async def streams_left(times: int, leave=Exchange.close) -> None:
-    async with gateway() as running:
+    async with gateway(drain_s=0.1) as running:
         for _ in range(times):
             exchanges = await opened(running, FLOWS, stream=True)
             for exchange in exchanges:
@@ -78,12 +78,29 @@ async def streams_left(times: int, leave=Exchange.close) -> None:
 
 
 async def waits_left(times: int, folder, leave=Exchange.close, *, stream: bool) -> None:
-    async with gateway(CHAIN, folder) as running:
+    async with gateway(CHAIN, folder, drain_s=0.1) as running:
         for _ in range(times):
             await depart(running, await opened(running, "mana/slow", stream=stream), leave)
             assert {entry.model for entry in chats(running)} == {"sim.hang"}
         assert number(running, "mana_llm_fallback_total") == 0
         assert number(running, "mana_llm_llm_requests_total", status="cancelled") == times * AT_ONCE
+
+
+async def floods_left() -> None:
+    """Clients that do not read and then leave: the gateway is waiting to send, not to read."""
+    async with gateway(drain_s=0.1) as running:
+        model = "openai/sim.ok.bytes-40000000.chunks-2000"
+        exchanges = [await begin_chat(running.port, model, stream=True) for _ in range(3)]
+        for exchange in exchanges:
+            await exchange.until_events(1)
+            exchange.stop_reading()
+        await until(lambda: all(connection.flow.write_paused for connection in running.server.server_state.connections))
+        await depart(running, exchanges, Exchange.reset)
+
+
+def test_upstream_is_let_go_when_a_client_that_does_not_read_leaves():
+    """A client that stopped reading and then left ends its flood upstream too."""
+    uvloop.run(floods_left())
 
 
 @EVERY_WAY
@@ -126,7 +143,7 @@ def test_upstream_is_let_go_when_the_client_leaves_half_of_a_whole_answer():
     """A client that leaves while the body of a plain answer comes ends it upstream."""
 
     async def main() -> None:
-        async with gateway() as running:
+        async with gateway(drain_s=0.1) as running:
             await depart(running, await opened(running, "openai/sim.hang.how-body", stream=False), Exchange.close)
 
     uvloop.run(main())
@@ -154,11 +171,11 @@ def test_provider_is_tried_again_when_the_client_left_its_trial():
 @pytest.mark.parametrize(
     ("owner", "check"),
     [
-        (LiveStream, lambda _: streams_left(1)),
+        (LiveStream, lambda _: floods_left()),
         (Response, lambda _: streams_left(1)),
         (Response, lambda folder: waits_left(1, folder, stream=False)),
     ],
-    ids=["streams without LiveStream.close", "streams without Response.close", "plain without Response.close"],
+    ids=["floods without LiveStream.close", "streams without Response.close", "plain without Response.close"],
 )
 def test_check_fails_when_nothing_is_released(owner, check, monkeypatch, tmp_path):
     """The checks above are worth something: a gateway that forgets to let go fails them."""

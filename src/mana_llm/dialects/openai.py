@@ -53,10 +53,14 @@ class OpenAI:
         """
         fields = _envelope(body)
         _check_messages(fields.get("messages"))
+        model = _read(fields, "model", _name) or ""
+        if len(model) > MODEL_CHARS_MAX:
+            message = f"`model` is longer than {MODEL_CHARS_MAX} characters."
+            raise RequestError(message, code="string_above_max_length", param="model")
         stream = fields.get("stream") not in _DOES_NOT_STREAM and _read(fields, "stream", _flag) is True
         return ChatRequest(
             fields=fields,
-            model=_read(fields, "model", _name) or "",
+            model=model,
             stream=stream,
             include_usage=_include_usage(fields, stream=stream),
         )

@@ -19,7 +19,7 @@ _log: Final = logging.getLogger(__name__)
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS: Final = frozenset(("/livez", "/readyz", "/health"))
+OPEN_PATHS: Final = frozenset(("/livez", "/readyz", "/health", "/livez/", "/readyz/", "/health/"))
 """Answered without a key: orchestrators and load balancers have none."""
 PREFIXES: Final = ("/v1", "", "/openai/v1", "/v1/v1")
 """Where clients look for the API, depending on what their base URL was set to."""
@@ -30,13 +30,22 @@ class Endpoint:
 
     def __init__(self, methods: Mapping[str, Handler]) -> None:
         self._methods = dict(methods)
-        self._allowed = ", ".join(methods)
+        self._allowed = ", ".join((*methods, "OPTIONS"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler = self._methods.get(scope["method"])
         if handler is None:
-            raise MethodError(scope["method"], self._allowed)
+            if scope["method"] != "OPTIONS":
+                raise MethodError(scope["method"], self._allowed)
+            handler = self._options
         await handler(scope, receive, send)
+
+    async def _options(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        exchange.status = 204
+        headers = [(b"allow", self._allowed.encode()), (b"x-request-id", exchange.request_id.encode())]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -76,8 +85,8 @@ class Gateway:
         services.observer.request_began()
         try:
             path = scope["path"]
-            if path not in OPEN_PATHS:
-                exchange.caller = services.authenticator.caller(given)
+            if path not in OPEN_PATHS and scope["method"] != "OPTIONS":
+                exchange.caller = services.authenticator.caller(given, scope["headers"])
             endpoint = self._paths.get(path) or self._find(path, scope)
             await endpoint(scope, receive, send)
         except asyncio.CancelledError:

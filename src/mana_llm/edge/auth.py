@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mana_llm.schema.errors import AuthenticationError
+from mana_llm.schema.wire import Headers
 
 ANONYMOUS: Final = "anonymous"
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -20,14 +21,18 @@ class Authenticator:
             digest = hashlib.sha256(key.encode()).digest()
             self._callers[digest[:8]] = (digest, f"key-{number}")
 
-    def caller(self, given: Mapping[bytes, bytes]) -> str:
+    def caller(self, given: Mapping[bytes, bytes], headers: Headers) -> str:
         """The caller's name, from the headers `Authorization: Bearer <key>` or `x-api-key: <key>`.
+
+        `given` is the same headers by name.
 
         Raises:
             AuthenticationError: if keys are set and none of them was sent, or two different ones were.
         """
         if not self._callers:
             return ANONYMOUS
+        if len(given) != len(headers):
+            _check_once(headers)
         authorization, x_api_key = given.get(b"authorization"), given.get(b"x-api-key")
         key = _bearer(authorization) if authorization is not None else x_api_key
         if key is None or (authorization is not None and x_api_key not in (None, key)):
@@ -42,6 +47,16 @@ class Authenticator:
 
 
 _NO_KEY: Final = "No valid API key was given. Send one as `Authorization: Bearer <key>` or `x-api-key: <key>`."
+
+
+def _check_once(headers: Headers) -> None:
+    # Two keys of one kind are no key: who reads the first and who reads the last would disagree.
+    names = [name for name, _ in headers if name in _KEY_HEADERS]
+    if len(names) != len(set(names)):
+        raise AuthenticationError(_NO_KEY)
+
+
+_KEY_HEADERS: Final = (b"authorization", b"x-api-key")
 
 
 def is_loopback(host: str) -> bool:
