@@ -176,5 +176,9 @@ def _with_cors(settings: Settings, gateway: Gateway) -> Any:
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "OPTIONS"],
         allow_headers=["*"],
-        expose_headers=["x-request-id", "retry-after", "x-mana-llm-resolved", "x-mana-llm-attempts"],
+        expose_headers=[
+            "x-request-id",
+            "retry-after",
+            *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored")),
+        ],
     )

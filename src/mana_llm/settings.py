@@ -12,6 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 OWN_PREFIX: Final = "MANA_LLM_"
+NOT_SETTINGS: Final = ("MANA_LLM_RECORDED", "MANA_LLM_CORPORA")
+"""Where the tests find recorded traffic and bad input; they say nothing to the gateway."""
 PROXY_NAMES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -151,7 +153,7 @@ def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     values = {**(parse_env_file(env_file) if env_file and env_file.is_file() else {}), **environ}
     known = {spec.metadata["name"]: spec for spec in specs()}
     for name in values:
-        if name.startswith(OWN_PREFIX) and name not in known:
+        if name.startswith(OWN_PREFIX) and name not in known and name not in NOT_SETTINGS:
             raise SettingsError(f"{name} is not a setting. {_nearest(name, known)}")
     chosen = {spec.name: _parse(spec, values[name]) for name, spec in known.items() if name in values}
     proxies = tuple(

@@ -174,7 +174,7 @@ async def edge(app: Any = None, **limits: Any) -> AsyncIterator[Edge]:
         await send({"type": "http.response.body", "body": body})
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = make_server(noting, ("127.0.0.1", 0), EdgeLimits(**{**LIMITS, **limits}), (Lifecycle(), 0.1))
+    server = make_server(noting, EdgeLimits(**{**LIMITS, **limits}), Lifecycle(), 0.1)
     stopping = asyncio.Event()
 
     async def main_loop() -> None:

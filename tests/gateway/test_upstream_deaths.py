@@ -5,6 +5,7 @@ import uvloop
 
 from mana_llm.simulator import Fault, Script
 from tests.caller import chat
+from tests.puppet import STREAM_HEAD, puppet, saying
 from tests.world import World, gateway
 
 TEXT = "".join(f"<{number}>" for number in range(40))
@@ -125,5 +126,17 @@ def test_stream_is_whole_when_only_one_of_its_two_ends_came(model):
             finishes = [c["finish_reason"] for event in answer.events[:-1] for c in event["choices"]]
             assert [word for word in finishes if word] == ([] if "no-finish" in model else ["stop"])
             assert not running.application.health._breakers[model.partition("/")[0]].failures
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize("body", [b"data: [DONE]\n\n", b": nothing to say\n\ndata: [DONE]\n\n"])
+def test_stream_ends_well_when_it_is_whole_and_empty(body):
+    """A stream of nothing but its end marker is an answer: 200, [DONE], the connection not cut."""
+
+    async def main() -> None:
+        async with puppet(saying([STREAM_HEAD + body])) as url, gateway(openai_base_url=url) as running:
+            answer = await chat(running.port, "openai/any", stream=True)
+            assert (answer.status, answer.events, answer.complete) == (200, ["[DONE]"], True)
 
     uvloop.run(main())

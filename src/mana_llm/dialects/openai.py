@@ -10,7 +10,7 @@ import msgspec
 
 from mana_llm.dialects.openai_stream import ChatStream, drop_foreign_tier
 from mana_llm.schema.chat import ChatCompletion, ChatRequest, Identity
-from mana_llm.schema.errors import GatewayError, RequestError
+from mana_llm.schema.errors import RequestError
 from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decoder_of, encode_json, json_problem
 
 MODEL_CHARS_MAX: Final = 512
@@ -81,10 +81,6 @@ class OpenAI:
     def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStream:
         """An encoder for one streamed answer."""
         return ChatStream(resolved, identity, include_usage=request.include_usage)
-
-    def encode_error(self, error: GatewayError) -> bytes:
-        """The body of an error answer."""
-        return encode_json(error.body())
 
 
 def _envelope(body: bytes) -> dict[str, msgspec.Raw]:

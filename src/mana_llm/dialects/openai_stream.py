@@ -15,6 +15,7 @@ from mana_llm.schema.errors import GatewayError
 from mana_llm.schema.wire import NULL, encode_json
 
 _DONE: Final = b"data: [DONE]\n\n"
+_HEAD: Final = ("id", "object", "created", "model")
 _OBJECT: Final = "chat.completion.chunk"
 # The commonest first: most answers that name a tier name this one.
 _TIERS: Final = tuple(
@@ -29,6 +30,7 @@ class ChatStream:
 
     def __init__(self, resolved: str, identity: Identity, *, include_usage: bool) -> None:
         self._head: dict[str, Any] = {}
+        self._opening = b""
         self._resolved = resolved
         self._identity = identity
         self._include_usage = include_usage
@@ -58,6 +60,7 @@ class ChatStream:
         fields = chunk.fields
         if not self._head:
             self._head = self._head_of(fields)
+            self._opening = encode_json(self._head)[:-1]
         if chunk.usage is not None:
             # Assigned, never added: some upstreams say it twice (Groq: on the finish and on a chunk of its own).
             self._usage = chunk.usage
@@ -71,11 +74,13 @@ class ChatStream:
             self._carried = {}
         if "service_tier" in fields:
             drop_foreign_tier(fields)
-        fields.update(self._head)
+        for name in _HEAD:
+            fields.pop(name, None)
         fields["choices"] = choices
         if self._include_usage:
             fields["usage"] = None
-        return b"data: %b\n\n" % encode_json(fields)
+        # What never changes was encoded once; the rest is never empty, so its brace becomes the comma's neighbour.
+        return b"data: %b,%b\n\n" % (self._opening, encode_json(fields)[1:])
 
     def _head_of(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What stays the same in every chunk: the upstream's id and time if it gave them, else our own."""

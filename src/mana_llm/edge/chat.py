@@ -91,12 +91,13 @@ class Chat:
     async def _relay(self, send: Send, stream: LiveStream, encoder: ChatStreamEncoder) -> None:
         """Chunk by chunk; `await send` is the backpressure, and there is no queue."""
         try:
+            events = b""
             while not stream.done:
                 events = encoder.encode(await stream.read())
-                if stream.done:
-                    await send({"type": "http.response.body", "body": events + encoder.end()})
-                elif events:
+                if events and not stream.done:
                     await send({"type": "http.response.body", "body": events, "more_body": True})
+            # The last events travel with the end; an answer that is whole and empty has none.
+            await send({"type": "http.response.body", "body": events + encoder.end()})
         except ProviderError as error:
             await send({"type": "http.response.body", "body": encoder.fail(error)})
         except asyncio.CancelledError:

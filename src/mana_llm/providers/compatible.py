@@ -154,8 +154,9 @@ def _with_usage(request: ChatRequest) -> msgspec.Raw:
 
 def _envelope(body: bytes) -> dict[str, msgspec.Raw]:
     try:
-        # Raw members are not checked to be UTF-8, and a client's decoder would fail on what is not.
-        body.decode()
+        if not body.isascii():
+            # Raw members are not checked to be UTF-8, and a client's decoder would fail on what is not.
+            body.decode()
         return decode_envelope(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ProviderProtocolError(f"the answer is not a JSON object: {json_problem(error)}") from error
