@@ -20,8 +20,9 @@ class Answer:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.fields: list[tuple[str, str]] = []
-        self.body = b""
+        self.event_count = 0
         self.complete = False
+        self._body = bytearray()
         self._parser: Any = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
@@ -35,10 +36,17 @@ class Answer:
         self.headers = dict(self.fields)
 
     def on_body(self, body: bytes) -> None:
-        self.body += body
+        seam = max(0, len(self._body) - 1)
+        self._body += body
+        # A blank line across the seam is counted now, one before it was counted already.
+        self.event_count += self._body.count(b"\n\n", seam)
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self._body)
 
     @property
     def json(self) -> Any:
@@ -81,7 +89,7 @@ class Exchange:
 
     async def until_events(self, count: int) -> None:
         """Read until so many events have come."""
-        while self.answer.body.count(b"\n\n") < count and not self.answer.complete:
+        while self.answer.event_count < count and not self.answer.complete:
             assert await self.more(), "the connection ended"
 
     async def whole(self) -> Answer:

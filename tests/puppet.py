@@ -45,7 +45,8 @@ def saying(pieces: Iterable[bytes], requests: list[tuple[bytes, bytes]] | None =
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await request_of(reader)
-        if b" /v1/chat/" not in request[0]:
+        if not request[0].startswith(b"POST "):
+            # A list of models, which the gateway asks for by itself.
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return
         if requests is not None:

@@ -25,7 +25,7 @@ class Observer(Protocol):
     """Sees everything that happens and holds up nothing."""
 
     def attempt_ended(self, target: Target, status: str) -> None:
-        """A provider was asked; `status` is `ok`, an error's class name, or `cancelled`."""
+        """A provider was really asked; `status` is `ok`, an error's class name, or `cancelled`."""
         ...
 
     def stream_broke(self, target: Target, reason: str) -> None:

@@ -16,11 +16,13 @@ import uvloop
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.server import make_server
 from mana_llm.edge.turns import EdgeLimits
+from mana_llm.settings import Secret
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 MODEL = "openai/gpt-4o-mini"
 LIMITS = {"header_s": 5.0, "body_s": 5.0, "stall_s": 5.0, "keep_alive_s": 5.0, "body_bytes_max": 1 << 20}
+KEYS = (Secret("secret"),)
 ENOUGH_S = 20.0
 
 

@@ -23,9 +23,11 @@ VALUES = st.recursive(
     st.sampled_from(["1.00", "1e400", "9007199254740993", "-0.0", "null", "true", '"\\u0041"', '"é😀"', "[ ]", "{}"])
     | st.integers().map(str)
     | st.text(max_size=8).map(json.dumps),
-    lambda inner: st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
-    | st.dictionaries(st.text(max_size=5).map(json.dumps), inner, max_size=3).map(
-        lambda members: "{" + ",".join(f"{name} : {value}" for name, value in members.items()) + "}"
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | st.dictionaries(st.text(max_size=5).map(json.dumps), inner, max_size=3).map(
+            lambda members: "{" + ",".join(f"{name} : {value}" for name, value in members.items()) + "}"
+        )
     ),
     max_leaves=6,
 )
@@ -75,7 +77,9 @@ def test_client_gets_every_member_when_the_upstream_adds_its_own():
         body = b'{"id":"a","object":"chat.completion","created":1.5e9,"model":"m",%b}' % members
         async with puppet(saying([answer(body)])) as url, gateway(openai_base_url=url) as running:
             got = await call(running.port, "POST /v1/chat/completions", sent(stream=False))
-            assert got.body == body.replace(b'"model":"m"', b'"model":"openai/gpt"').replace(b'"spaced" : ', b'"spaced":')
+            assert got.body == body.replace(b'"model":"m"', b'"model":"openai/gpt"').replace(
+                b'"spaced" : ', b'"spaced":'
+            )
 
     uvloop.run(main())
 
@@ -102,7 +106,7 @@ def test_client_gets_every_member_when_the_upstream_streams_its_own():
 def test_two_attempts_send_equal_bytes_when_the_request_is_the_same(members, stream, folder):
     """The inbound request is never changed: each attempt's body is the client's, and the second is the first's."""
     extra = "".join(f",{json.dumps(name)}:{value}" for name, value in members.items())
-    body = ('{"model":"a/b",%s%s%s}' % (MESSAGES.decode(), ',"stream":true' if stream else "", extra)).encode()
+    body = b'{"model":"a/b",%b%b%b}' % (MESSAGES, b',"stream":true' if stream else b"", extra.encode())
     request = OpenAI().decode_chat(body)
     before = [(name, bytes(raw)) for name, raw in request.fields.items()]
     provider = cloud(folder)
@@ -120,7 +124,7 @@ def test_two_attempts_send_equal_bytes_when_the_request_is_the_same(members, str
 def test_two_attempts_send_equal_bytes_when_they_are_translated(members, folder):
     """A translator reads the request and leaves it as it was: the next attempt sees what the first saw."""
     extra = "".join(f",{json.dumps(name)}:{value}" for name, value in members.items())
-    request = OpenAI().decode_chat(('{"model":"a/b",%s%s}' % (MESSAGES.decode(), extra)).encode())
+    request = OpenAI().decode_chat(b'{"model":"a/b",%b%b}' % (MESSAGES, extra.encode()))
     before = [(name, bytes(raw)) for name, raw in request.fields.items()]
     try:
         first = provider_of(folder).encode_chat(request, "b")
@@ -139,12 +143,15 @@ def test_second_entry_gets_what_the_first_got_when_the_walk_goes_on(tmp_path):
         first, second = [], []
         refusal = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         aliases = "aliases: {mana/two: {chain: [openai/one, groq/two]}}\ndefault: mana/two\n"
-        async with puppet(saying([refusal], first)) as one, puppet(saying([answer(b'{"choices":[]}')], second)) as two:
-            async with gateway(aliases, tmp_path, openai_base_url=one, groq_base_url=two) as running:
-                body = sent(stream=False).replace(b"openai/gpt", b"mana/two")
-                got = await call(running.port, "POST /v1/chat/completions", body)
-                assert got.headers["x-mana-llm-resolved"] == "groq/two"
-                assert first[0][1].replace(b'"model":"one"', b'"model":"two"') == second[0][1]
-                assert counted(running.application.metrics.text(), "mana_llm_fallback_total") == 1
+        async with (
+            puppet(saying([refusal], first)) as one,
+            puppet(saying([answer(b'{"choices":[]}')], second)) as two,
+            gateway(aliases, tmp_path, openai_base_url=one, groq_base_url=two) as running,
+        ):
+            body = sent(stream=False).replace(b"openai/gpt", b"mana/two")
+            got = await call(running.port, "POST /v1/chat/completions", body)
+            assert got.headers["x-mana-llm-resolved"] == "groq/two"
+            assert first[0][1].replace(b'"model":"one"', b'"model":"two"') == second[0][1]
+            assert counted(running.application.metrics.text(), "mana_llm_fallback_total") == 1
 
     uvloop.run(main())

@@ -28,7 +28,7 @@ RESOLVED = "provider/model"
 # Whole answers pass as they came; these came in a shape that OpenAI's own types do not know.
 LOOSE = {
     "prism-php+prism--Fixtures__openrouter__structured-empty-content-1.json.json#0": "made by hand, no total_tokens",
-    "pydantic+pydantic-ai--test_openrouter__test_openrouter_file_annotation.yaml.json#0": "annotations of the type file",
+    "pydantic+pydantic-ai--test_openrouter__test_openrouter_file_annotation.yaml.json#0": "file annotations",
     "pydantic+pydantic-ai--test_openrouter__test_openrouter_tool_optional_parameters.yaml.json#0": (
         "a call without arguments"
     ),

@@ -63,9 +63,10 @@ async def failures(model: str, times: int, *, stream: bool) -> None:
 
 def install(monkeypatch, bug: str) -> tuple[str, bool]:
     owner, name, model, stream = BUGS[bug]
-    monkeypatch.setattr(f"{owner}.{name}" if isinstance(owner, str) else owner, *(
-        (raising,) if isinstance(owner, str) else (name, raising)
-    ))
+    monkeypatch.setattr(
+        f"{owner}.{name}" if isinstance(owner, str) else owner,
+        *((raising,) if isinstance(owner, str) else (name, raising)),
+    )
     # A thousand tracebacks say no more than one.
     monkeypatch.setattr(logging.getLogger("mana_llm"), "disabled", True)
     return model, stream

@@ -15,8 +15,8 @@ from tests.world import gateway
 FIXTURES = 200
 PREFIX_BYTES = 500
 ONE = (
-    'data: {"id":"1","created":1,"choices":[{"index":0,"delta":{"role":"assistant","content":"häß 😀"}}]}\n\n'
-    'data: {"id":"1","created":1,"choices":[{"index":0,"delta":{"content":"\\ud83d\\ude00 漢字"},"finish_reason":"stop"}]}'
+    'data: {"id":"1","created":1,"choices":[{"index":0,"delta":{"role":"assistant","content":"hä 😀"}}]}\n\n'
+    'data: {"id":"1","created":1,"choices":[{"index":0,"delta":{"content":"\\ud83d\\ude00"},"finish_reason":"stop"}]}'
     '\n\ndata: {"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
     "data: [DONE]\n\n"
 ).encode()

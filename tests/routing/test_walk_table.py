@@ -7,6 +7,8 @@ import pytest
 import uvloop
 
 from tests.caller import chat, counted
+from tests.puppet import STREAM_HEAD, puppet, saying
+from tests.puppet import answer as answering
 from tests.world import World, gateway
 
 BEFORE = 0.5
@@ -178,7 +180,54 @@ def test_client_sees_what_the_table_says_when_the_model_is_direct(case, stream):
             assert_learnt(running, case)
             provider = case.model.partition("/")[0]
             text = running.application.metrics.text()
-            assert counted(text, "mana_llm_llm_requests_total", provider=provider, status=case.reason) == 1
+            # What cannot be asked for was not asked: no call is counted.
+            asked = int(case.reason != "ProviderCapabilityError")
+            assert counted(text, "mana_llm_llm_requests_total", provider=provider, status=case.reason) == asked
+            assert counted(text, "mana_llm_llm_requests_total") == asked
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_next_entry_answers_when_gemini_wrote_a_malformed_call(stream, tmp_path):
+    """MALFORMED_FUNCTION_CALL walks on and teaches health nothing; a direct model's client gets a 503."""
+    aliases = "aliases: {mana/two: {chain: [google/any, groq/sim.ok]}}\ndefault: mana/two\n"
+    body = b'{"candidates":[{"content":{},"finishReason":"MALFORMED_FUNCTION_CALL","index":0}]}'
+    reply = STREAM_HEAD + b"data: %b\r\n\r\n" % body if stream else answering(body)
+
+    async def main() -> None:
+        async with (
+            puppet(saying([reply])) as url,
+            gateway(aliases, tmp_path, google_base_url=url.removesuffix("/v1")) as running,
+        ):
+            answer = await chat(running.port, "mana/two", stream=stream)
+            assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, "groq/sim.ok")
+            direct = await chat(running.port, "google/any", stream=stream)
+            assert direct.status == 503
+            assert learnt(running, "google") == "none"
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answer_is_a_500_when_our_own_code_fails(stream, monkeypatch, tmp_path):
+    """A bug is a 500 that says nothing, ends the walk, and teaches health nothing."""
+    aliases = "aliases: {mana/two: {chain: [openai/any, groq/any]}}\ndefault: mana/two\n"
+
+    def bug(*_: object) -> None:
+        raise LookupError("a secret of ours")
+
+    monkeypatch.setattr("mana_llm.providers.compatible.Compatible.decode_chat", bug)
+    monkeypatch.setattr("mana_llm.providers.compatible_stream.CompatibleStream.feed", bug)
+
+    async def main() -> None:
+        async with gateway(aliases, tmp_path) as running:
+            answer = await chat(running.port, "mana/two", stream=stream)
+            assert (answer.status, answer.error["code"]) == (500, "internal_error")
+            assert b"secret" not in answer.body
+            assert learnt(running, "openai") == "none"
+            text = running.application.metrics.text()
+            assert counted(text, "mana_llm_llm_requests_total", status="LookupError") == 1
             assert counted(text, "mana_llm_llm_requests_total") == 1
 
     uvloop.run(main())

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -9,7 +10,6 @@ from mana_llm.schema.errors import AuthenticationError
 from mana_llm.schema.wire import Headers
 
 ANONYMOUS: Final = "anonymous"
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Authenticator:
@@ -61,7 +61,10 @@ _KEY_HEADERS: Final = (b"authorization", b"x-api-key")
 
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on can be reached from this machine alone."""
-    return host in _LOOPBACK or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _bearer(authorization: bytes) -> bytes | None:

@@ -51,7 +51,8 @@ class Connection(Turns):
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            self.refuse(_refusal_in(error))
+            cause = error.__context__
+            self.refuse(cause.error if isinstance(cause, Refusal) else not_http())
             return
         cycle = self.cycle
         if self._in_headers:
@@ -69,10 +70,14 @@ class Connection(Turns):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # The client would like to change the protocol and may go on in this one (RFC 9110 section 7.8): a
-            # parser of our own reads the same request without the wish, and then its body.
-            self._replay()
-            self._feed(data[upgrade.args[0] :])
+            headers_end = upgrade.args[0]
+        else:
+            return
+        # The client would like to change the protocol and may go on in this one (RFC 9110 section 7.8): a parser of
+        # our own reads the same request without the wish, and then its body. Not within the except clause: there
+        # httptools would lose which refusal stopped it.
+        self._replay()
+        self._feed(data[headers_end:])
 
     # What the parser tells.
 
@@ -164,16 +169,6 @@ class Connection(Turns):
         # As uvicorn does: what follows a request that wants the connection closed is left alone.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(head)
-
-
-def _refusal_in(error: BaseException) -> RequestError:
-    """What a callback wanted to say when it stopped the parser, else that the parser did not understand."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, Refusal):
-            return cause.error
-        cause = cause.__context__
-    return not_http()
 
 
 def connection_class(limits: EdgeLimits) -> type[Connection]:

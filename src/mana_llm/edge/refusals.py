@@ -41,12 +41,12 @@ def check_headers(headers: Headers, version: str) -> int:
         elif name == b"content-length":
             size = int(value)
         elif name == b"transfer-encoding":
-            coding = value
+            coding = b"%b, %b" % (coding, value) if coding else value
     if total > HEADER_BYTES_MAX:
         raise Refusal(headers_too_large())
     if version not in ("1.1", "1.0"):
         raise Refusal(RequestError(f"HTTP/{version} is not served here; use HTTP/1.1.", status=505))
-    if hosts > 1 or (not hosts and version == "1.1") or host.translate(None, _HOST_BYTES):
+    if hosts > 1 or (not hosts and version == "1.1") or not _is_host(host):
         raise Refusal(RequestError("Exactly one Host header with a valid name is needed.", code="invalid_host"))
     if coding and version == "1.0":
         raise Refusal(RequestError("HTTP/1.0 has no Transfer-Encoding; send Content-Length."))
@@ -54,6 +54,11 @@ def check_headers(headers: Headers, version: str) -> int:
         # llhttp takes `gzip, chunked` for chunked alone; a body that stays coded would be somebody's riddle.
         raise Refusal(RequestError("The only Transfer-Encoding served here is chunked.", status=501))
     return size
+
+
+def _is_host(value: bytes) -> bool:
+    # llhttp leaves a tab at the end of a value; the second look is for that alone.
+    return not value.translate(None, _HOST_BYTES) or not value.strip().translate(None, _HOST_BYTES)
 
 
 def without_upgrade(headers: Headers) -> Headers:

@@ -51,7 +51,10 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         end_s = loop.time() + limit_s
         # uvicorn's own state has no event for it.
-        while self.server_state.tasks and loop.time() < end_s and not self.force_exit:  # noqa: ASYNC110
+        # A second signal ends the drain, not the moment in which cut streams are told why.
+        while self.server_state.tasks and loop.time() < end_s:
+            if self.force_exit and not self._lifecycle.cutting:
+                return
             await asyncio.sleep(TICK_S)
 
 

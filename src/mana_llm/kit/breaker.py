@@ -3,23 +3,29 @@
 The first failures are forgiven; the `failures_max`-th in a row trips it for the back-off. When that has passed,
 exactly one request is let through to find out (probing) while the others pass by. Its success makes the provider
 healthy again, its failure trips it anew, and a trial that ends without a verdict (its client left) gives the
-permit back. An instant comes in as `now_s`; nothing here waits.
+permit back. A permit is a number, so that a request that was let through long ago cannot end somebody else's
+trial. An instant comes in as `now_s`; nothing here waits.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 State = Literal["healthy", "tripped", "probing"]
 
+REFUSED: Final = 0
+GRANTED: Final = 1
+"""Permits; every higher number is a trial's own."""
+
 
 class Breaker(msgspec.Struct):
-    """The state. `until_s` is the end of the back-off, 0.0 when there is none."""
+    """The state. `until_s` is the end of the back-off, 0.0 when there is none; `trial` the running one's permit."""
 
     failures_max: int
     failures: int = 0
     until_s: float = 0.0
-    trial_running: bool = False
+    trial: int = 0
+    last_trial: int = GRANTED
 
     def state(self, now_s: float) -> State:
         """Tripped until the back-off has passed, probing from then until a verdict."""
@@ -29,37 +35,39 @@ class Breaker(msgspec.Struct):
 
     def admits(self, now_s: float) -> bool:
         """Whether a request may go now; takes nothing."""
-        return not self.until_s or (now_s >= self.until_s and not self.trial_running)
+        return not self.until_s or (now_s >= self.until_s and not self.trial)
 
-    def take(self, now_s: float) -> bool:
-        """Admit one request; while probing, that is the trial. Every True is followed by one verdict or `back`."""
+    def take(self, now_s: float) -> int:
+        """Admit one request, or REFUSED; while probing, it is the trial. Each permit ends in a verdict or `back`."""
         if not self.until_s:
-            return True
-        if now_s < self.until_s or self.trial_running:
-            return False
-        self.trial_running = True
-        return True
+            return GRANTED
+        if now_s < self.until_s or self.trial:
+            return REFUSED
+        self.last_trial += 1
+        self.trial = self.last_trial
+        return self.trial
 
-    def back(self) -> None:
+    def back(self, permit: int) -> None:
         """The request ended without a verdict."""
-        self.trial_running = False
+        if permit == self.trial:
+            self.trial = 0
 
     def succeed(self) -> None:
         """Forget everything."""
         self.failures = 0
         self.until_s = 0.0
-        self.trial_running = False
+        self.trial = 0
 
-    def fail(self, now_s: float, backoff_s: float) -> None:
+    def fail(self, permit: int, now_s: float, backoff_s: float) -> None:
         """Count one failure; trip if it is one too many, or if it was the trial."""
         self.failures += 1
-        tried = self.trial_running
-        self.trial_running = False
+        tried = permit == self.trial
+        self.back(permit)
         if tried or self.failures >= self.failures_max:
             self.until_s = max(self.until_s, now_s + backoff_s)
 
-    def park(self, until_s: float) -> None:
+    def park(self, permit: int, until_s: float) -> None:
         """Trip at once until a given instant."""
         self.failures += 1
-        self.trial_running = False
+        self.back(permit)
         self.until_s = max(self.until_s, until_s)

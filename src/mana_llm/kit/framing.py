@@ -86,10 +86,10 @@ class SSEDecoder:
 
     def _with_lf(self, data: bytes) -> bytes:
         # A CR that ends a piece has ended a line; an LF at the start of the next piece belongs to it.
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
-            if not data:
-                return data
+        if not data:
+            return data
+        if self._after_cr:
+            data = data.removeprefix(b"\n")
         self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 

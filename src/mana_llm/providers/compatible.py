@@ -14,7 +14,7 @@ from mana_llm.providers.compatible_stream import CompatibleStream
 from mana_llm.schema.chat import ChatCompletion, ChatRequest
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.models import Model
-from mana_llm.schema.usage import decode_usage
+from mana_llm.schema.usage import read_usage
 from mana_llm.schema.wire import (
     NULL,
     Call,
@@ -84,13 +84,13 @@ class Compatible:
             raise failure_in_error(fields["error"], None)
         try:
             choices = decode_envelopes(fields["choices"])
-            usage = decode_usage(fields["usage"]) if "usage" in fields else None
+            changed = self._tidy(choices)
         except (KeyError, msgspec.MsgspecError, RecursionError, JSONDecodeError) as error:
             raise ProviderProtocolError(f"the answer is not a chat completion: {_problem(error)}") from error
         members: dict[str, Any] = fields
-        if self._tidy(choices):
+        if changed:
             members["choices"] = choices
-        return ChatCompletion(members, usage)
+        return ChatCompletion(members, read_usage(fields.get("usage")))
 
     def open_stream(self) -> CompatibleStream:
         """A decoder for one streamed answer."""
@@ -122,6 +122,7 @@ class Compatible:
 
         Raises:
             ProviderServerError: if a choice ended with `error`, which is a failure and no finish.
+            JSONDecodeError: if a finish word is no word.
         """
         changed = False
         for at, choice in enumerate(choices):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mana_llm.kit.breaker import Breaker
+from mana_llm.kit.breaker import GRANTED, Breaker
 from mana_llm.ports import Clock
 from mana_llm.schema.errors import ProviderError
 
@@ -47,14 +47,16 @@ class ProviderHealthCache:
         breaker = self._breakers.get(provider)
         return breaker is None or breaker.admits(self._now_s())
 
-    def take(self, provider: str) -> bool:
-        """Admit one request. Each True is followed by one `mark_healthy`, `mark_unhealthy` or `give_back`."""
+    def take(self, provider: str) -> int:
+        """Admit one request: its permit, 0 if it may not go. Each is followed by one `mark_healthy`,
+        `mark_unhealthy` or `give_back`.
+        """
         breaker = self._breakers[provider]
-        return not breaker.until_s or breaker.take(self._now_s())
+        return breaker.take(self._now_s()) if breaker.until_s else GRANTED
 
-    def give_back(self, provider: str) -> None:
+    def give_back(self, provider: str, permit: int) -> None:
         """The request ended and says nothing about the provider: its client left, or it was refused for cause."""
-        self._breakers[provider].back()
+        self._breakers[provider].back(permit)
 
     def mark_healthy(self, provider: str) -> None:
         """The provider answered."""
@@ -67,21 +69,21 @@ class ProviderHealthCache:
         if was_out:
             self._tell(provider, healthy=True)
 
-    def mark_unhealthy(self, provider: str, error: ProviderError) -> None:
+    def mark_unhealthy(self, provider: str, error: ProviderError, permit: int = GRANTED) -> None:
         """The provider failed with `error`, whose class says how much that weighs."""
         breaker, now_s = self._breakers[provider], self._now_s()
         if error.health == "none":
-            breaker.back()
+            breaker.back(permit)
             return
         was_out = bool(breaker.until_s)
         self._last_error[provider] = error.reason
         if error.health == "parked":
-            breaker.park(now_s + PARKED_S)
+            breaker.park(permit, now_s + PARKED_S)
         elif error.retry_after_s is not None:
             # The provider named the moment itself; up to 5 % later, so that not all come at once.
-            breaker.park(now_s + error.retry_after_s * (1 + (self._policy.stretch() - 1) / 10))
+            breaker.park(permit, now_s + error.retry_after_s * (1 + (self._policy.stretch() - 1) / 10))
         else:
-            breaker.fail(now_s, self._policy.backoff_s * self._policy.stretch())
+            breaker.fail(permit, now_s, self._policy.backoff_s * self._policy.stretch())
         if breaker.until_s and not was_out:
             self._tell(provider, healthy=False)
 

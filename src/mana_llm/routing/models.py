@@ -13,7 +13,7 @@ from mana_llm.schema.targets import target_of
 from mana_llm.schema.wire import Limits
 
 LISTS_S: Final = 2.0
-"""Seconds that the first caller waits for the providers' lists."""
+"""Seconds that callers wait for the providers' lists, counted from the first call."""
 FRESH_S: Final = 300.0
 """Seconds until a list is asked for again."""
 RETRY_S: Final = 15.0
@@ -37,6 +37,7 @@ class ModelDirectory:
         self._problems: dict[str, str] = {}
         self._labels: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._patient_until_s: float | None = None
 
     def knows(self, label: str) -> bool:
         """Whether a name is an alias, an entry of a chain, or `provider/model` of a list that has come."""
@@ -50,11 +51,16 @@ class ModelDirectory:
         """The models by provider, as far as they have come."""
         return dict(self._lists)
 
-    async def refresh(self, wait_s: float = LISTS_S) -> None:
-        """Ask for every list that is due, and wait up to `wait_s` for those that were never there."""
+    async def refresh(self) -> None:
+        """Ask for every list that is due; wait for those that never came, but only until LISTS_S after the first
+        call of all: a silent provider delays one caller once, not every caller again.
+        """
         waited = [task for entry in self._entries if (task := self._start(entry)) and entry.name not in self._lists]
-        if waited:
-            await asyncio.wait(waited, timeout=wait_s)
+        if self._patient_until_s is None:
+            self._patient_until_s = self._now_s() + LISTS_S
+        left_s = self._patient_until_s - self._now_s()
+        if waited and left_s > 0:
+            await asyncio.wait(waited, timeout=left_s)
 
     async def close(self) -> None:
         """Stop what is under way."""

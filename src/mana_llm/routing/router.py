@@ -1,5 +1,6 @@
 """The walk: the entries of a chain in order, past whatever is dead, until one answers or none is left."""
 
+import asyncio
 from typing import Final
 
 from mana_llm.ports import Clock, Observer, ProviderEntry, Transport
@@ -12,6 +13,9 @@ from mana_llm.schema.targets import Route, Target
 from mana_llm.schema.wire import Limits
 
 MIN_ATTEMPT_S: Final = 0.001
+# An attempt's limit is what is left of the walk's time, and uvloop's timers are of whole milliseconds: it may end
+# one or two before the walk's own deadline. Nothing is begun for so short a while.
+TIMER_SLACK_S: Final = 0.005
 
 
 class WalkLimits:
@@ -81,7 +85,7 @@ class ProviderRouter:
                 answer.attempts = len(walk.errors) + 1
                 answer.waited_s += walk.waited_s
                 return answer
-            if self._now_s() >= walk.deadline_s:
+            if self._now_s() >= walk.deadline_s - TIMER_SLACK_S:
                 raise DeadlineError(route.asked, walk.attempts)
         raise _exhausted(walk)
 
@@ -91,7 +95,8 @@ class ProviderRouter:
         if entry.provider is None:
             walk.leave(target, "unconfigured", entry.hint)
             return None
-        if not self._health.take(entry.name):
+        permit = self._health.take(entry.name)
+        if not permit:
             walk.leave(target, "cache-unhealthy", "resting after failures")
             return None
         task = Task(walk.request, target, self._limits(walk, entry, limits))
@@ -99,16 +104,18 @@ class ProviderRouter:
             answer = await attempt(self._transport, entry.provider, task, self._clock)
         except ProviderError as error:
             walk.waited_s += self._now_s() - task.asked_s if task.asked_s else 0.0
-            self._failed(target, error)
+            self._failed(task, error, permit)
             walk.errors.append(error)
             if not error.walks_on:
                 raise
             walk.leave(target, error.reason, error.message)
             return None
-        except BaseException:
-            # The client left, or our own fault: it says nothing about the provider.
-            self._health.give_back(entry.name)
-            self._observer.attempt_ended(target, "cancelled")
+        except BaseException as error:
+            # The client left, or asked for what cannot be encoded, or our own fault: nothing about the provider.
+            self._health.give_back(entry.name, permit)
+            if task.asked_s:
+                left = isinstance(error, asyncio.CancelledError)
+                self._observer.attempt_ended(target, "cancelled" if left else type(error).__name__)
             raise
         self._succeeded(target, answer)
         return answer
@@ -124,10 +131,12 @@ class ProviderRouter:
         if answer.stream:
             answer.stream.on_failure = lambda error: self._broke(target, error)
 
-    def _failed(self, target: Target, error: ProviderError) -> None:
+    def _failed(self, task: Task, error: ProviderError, permit: int) -> None:
+        target = task.target
         error.provider = target.provider
-        self._health.mark_unhealthy(target.provider, error)
-        self._observer.attempt_ended(target, error.reason)
+        self._health.mark_unhealthy(target.provider, error, permit)
+        if task.asked_s:
+            self._observer.attempt_ended(target, error.reason)
 
     def _broke(self, target: Target, error: ProviderError) -> None:
         """A stream failed after its content had begun: the provider's health hears of it."""
