@@ -98,7 +98,7 @@ def test_answer_is_not_disturbed_when_bytes_follow_its_request(more):
     async def play():
         async with gateway(header_s=0.1, body_s=0.1) as running, client(running.port) as one:
             one.send(chat(model=SLOW, stream=True))
-            await until(lambda: running.simulator.log and running.simulator.log[-1].model != "")
+            await until(lambda: upstream(running))
             one.send(more)
             return await one.answer()
 

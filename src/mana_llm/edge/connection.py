@@ -86,7 +86,6 @@ class Connection(Turns):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.scope = {"type": "http"}  # type: ignore[typeddict-item]
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -143,22 +142,21 @@ class Connection(Turns):
     def _fill_scope(self, version: str, method: str) -> None:
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii") if url.path else "/"
-        self.scope.update(
-            {
-                "asgi": {"version": "3.0", "spec_version": "2.3"},
-                "http_version": version,
-                "server": self.server,
-                "client": self.client,
-                "scheme": self.scheme or "http",
-                "root_path": "",
-                "headers": self.headers,
-                "state": self.app_state,
-                "method": method,
-                "path": unquote(path) if "%" in path else path,
-                "raw_path": url.path or b"/",
-                "query_string": url.query or b"",
-            }
-        )
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "headers": self.headers,
+            "state": self.app_state,
+            "method": method,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path or b"/",
+            "query_string": url.query or b"",
+        }
 
     def _replay(self) -> None:
         """Begin again with the same request, less its wish to change the protocol."""

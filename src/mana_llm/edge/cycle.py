@@ -24,6 +24,7 @@ class Cycle:
     """One request and its answer. `connection` is told when the answer is complete."""
 
     __slots__ = (
+        "_begun",
         "_chunked",
         "_complete",
         "_connection",
@@ -65,10 +66,12 @@ class Cycle:
         self._head_only = scope["method"] == "HEAD"
         self._chunked = False
         self._counted = False
+        self._begun = False
         self._left_bytes = 0
 
     async def run(self, app: Any) -> None:
         """Run the application; a cancellation that came from our own connection ends here, in silence."""
+        self._begun = True
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -78,6 +81,7 @@ class Cycle:
             # The application answers its own errors: this is a bug in it, or an answer that could not be sent.
             _log.exception("a request ended in an error")
         finally:
+            self._connection.ended(self)
             if not self.response_complete:
                 self._connection.abandon(self)
 
@@ -109,6 +113,9 @@ class Cycle:
         if self.task and not self.response_complete:
             self.cancelled = True
             self.task.cancel()
+            if not self._begun:
+                # A task that is cancelled before its first step runs nothing, its `finally` included.
+                self._connection.ended(self)
 
     async def receive(self) -> Message:
         """The whole body as one message, or that the client left."""
@@ -149,9 +156,10 @@ class Cycle:
 
     def _send_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         lines = [b"%b: %b\r\n" % header for header in headers]
-        for name, value in headers:
+        for name, value in reversed(headers):
             if name == b"content-length":
                 self._counted, self._left_bytes = True, int(value)
+                break
         # HTTP/1.0 knows no chunks: there the end of the connection ends the body (RFC 9112 section 6.1).
         has_body = status not in (204, 304) and not self._head_only
         self._chunked = has_body and not self._counted and self.scope["http_version"] != "1.0"

@@ -118,6 +118,11 @@ class Turns(HttpToolsProtocol):
         """The answer cannot go on because the client does not read."""
         self._watch.keep(self.limits.stall_s, "stall")
 
+    def ended(self, cycle: Cycle) -> None:
+        """The task of a request is over, or was cancelled before it could begin."""
+        if cycle.task:
+            self.tasks.discard(cycle.task)
+
     def abandon(self, cycle: Cycle) -> None:
         """The application ended without a whole answer: cutting is the only honest end."""
         if not cycle.disconnected:
@@ -170,8 +175,8 @@ class Turns(HttpToolsProtocol):
         self._running = cycle
         task = self.loop.create_task(cycle.run(self._app))
         cycle.task = task
+        # Taken out by the cycle: a callback would cost every request another turn of the loop.
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     def _read_on(self) -> None:
         """Once nothing waits, read again: the body of the last that waited may have to."""

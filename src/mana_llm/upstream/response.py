@@ -61,10 +61,18 @@ class Response(Message):
 
     async def head_came(self) -> None:
         """Wait for the head. Raises as `ports.Transport.send`; on any exception the connection is cut."""
-        while not self.head:
-            if self.failure is not None:
-                raise self.failure
-            await self._wait()
+        # As `_wait` does, but without a coroutine of its own: every request comes through here.
+        try:
+            while not self.head:
+                if self.failure is not None:
+                    raise self.failure
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._waiter = None
 
     async def read(self) -> bytes:
         """As `ports.UpstreamResponse.read`. A body that came compressed is read in pieces of up to 256 KiB."""
