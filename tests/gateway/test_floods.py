@@ -43,7 +43,7 @@ async def flooded(folder, model: str, events: int | None = None):
     ],
 )
 def test_memory_stays_when_an_upstream_floods(model, events, tmp_path):
-    """R11 (3 of 3): endless lines and a 100 MiB event end in a clean error, tiny chunks flow; 32 MiB at the most."""
+    """R11 (2 of 3): an endless line and a 100 MiB event end in a clean error within 32 MiB; tiny chunks flow."""
 
     async def main() -> None:
         answer, grown = await flooded(tmp_path, model, events)

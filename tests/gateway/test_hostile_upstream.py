@@ -30,7 +30,7 @@ def assert_counts_sane(running: World) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("how", ["cookie", "hop", "te", "latin1", "interim", "many", "big"])
 def test_upstream_headers_stay_behind_when_they_are_hostile(provider, stream, how):
-    """R55 (7 of 7): cookies, hop-by-hop fields, framing, floods of headers or of 1xx never reach the client."""
+    """R55 (3 of 10): cookies, framing echoes and floods of 1xx never reach the client; nor do hop-by-hop fields."""
 
     async def main() -> None:
         async with gateway() as running:
@@ -54,7 +54,7 @@ def test_upstream_headers_stay_behind_when_they_are_hostile(provider, stream, ho
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 304, 307, 308])
 def test_redirect_is_not_followed_when_it_points_inside(stream, code):
-    """A redirect to a cloud's metadata address is an error; nothing is opened but the configured origins."""
+    """R55 (1 of 10): a redirect to a metadata address is an error; only the configured origins are opened."""
 
     async def main() -> None:
         async with gateway() as running:
@@ -72,7 +72,7 @@ def test_redirect_is_not_followed_when_it_points_inside(stream, code):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", ["html", "null", "usage.how-nan", "usage.how-negative", "type", "malformed.after-0"])
 def test_body_is_an_error_or_harmless_when_it_is_hostile(provider, stream, fault):
-    """Pages, nulls and odd usage are a typed error or an answer; no count ever falls or turns into nonsense."""
+    """R55 (5 of 10): HTML, wrong types, null choices, NaN and negative usage: typed errors, counts never negative."""
 
     async def main() -> None:
         async with gateway() as running:
@@ -104,7 +104,7 @@ BAD_HEADS = {
 
 @pytest.mark.parametrize("name", BAD_HEADS)
 def test_client_sees_no_upstream_header_when_a_head_is_broken(name):
-    """Line breaks, NULs, double lengths, another protocol: our own headers and an answer or a typed error."""
+    """R55 (1 of 10): line breaks in headers, NULs, another protocol: our own headers and a typed error or answer."""
 
     async def main() -> None:
         reply = answering(GOOD, BAD_HEADS[name]) if BAD_HEADS[name] else b""
