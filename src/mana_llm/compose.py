@@ -43,6 +43,7 @@ class Application:
         self.settings = settings
         self.clock = SystemClock()
         self.lifecycle = Lifecycle()
+        self.ids = Ids(f"req-{secrets.token_hex(6)}-")
         self.transport = transport or Upstream(_proxies(settings))
         self.entries = entries(settings)
         self.aliases = _aliases(settings, self.entries)
@@ -57,7 +58,7 @@ class Application:
             authenticator=Authenticator(key.reveal() for key in self.settings.caller_keys),
             observer=self.metrics,
             clock=self.clock,
-            ids=Ids(f"req-{secrets.token_hex(6)}-"),
+            ids=self.ids,
             start=self._start,
             stop=self._stop,
             lifecycle=self.lifecycle,
@@ -127,7 +128,7 @@ def make_gateway(settings: Settings) -> tuple[Application, Server]:
         keep_alive_s=settings.keep_alive_s,
         body_bytes_max=settings.body_bytes_max,
     )
-    return application, make_server(application.asgi, limits, application.lifecycle, settings.drain_s)
+    return application, make_server(application.asgi, limits, application.ids, application.lifecycle, settings.drain_s)
 
 
 def aliases_source(settings: Settings) -> tuple[str, str]:

@@ -16,6 +16,7 @@ PLAIN_HEADERS = {
 }  # fmt: skip
 STREAM_HEADERS = PLAIN_HEADERS - {"content-length"} | {"transfer-encoding", "cache-control", "x-accel-buffering"}
 ERROR_HEADERS = {"date", "content-type", "content-length", "connection", "x-request-id", "x-should-retry"}
+ERROR_HEADERS |= {"x-mana-llm-attempts", "x-mana-llm-cache", "x-mana-llm-config"}
 PROVIDERS = ("openai", "ollama", "google")
 GOOD = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}]}'
 

@@ -103,7 +103,7 @@ def test_stream_keeps_its_beginning_when_an_error_follows_in_it(folder, recordin
     before = events[: next(at for at, event in enumerate(events) if "error" in event)]
     chunks, (done, failure, _) = streamed(cloud(folder).open_stream(), [recording.body])
     assert not done
-    assert failure is (ProviderServerError if folder == "groq" else ProviderRequestError)
+    assert failure is ProviderServerError
     assert said_in(as_json(chunks), "content") == said_in(before, "content")
     assert said_in(as_json(chunks), "reasoning") == said_in(before, "reasoning")
 

@@ -58,26 +58,24 @@ async def contend(count):
 
 
 def test_slot_is_free_when_cancelled_twice(run):
-    """Cancelled twice with a turn between, at every await, no slot is lost (R5: 500 of 5,000)."""
+    """R5 (500 of 5,000): cancelled twice with a turn between, at every await, no slot is lost; the next call goes."""
     run(lambda: double_cancel(R5))
 
 
 @pytest.mark.long
 def test_slot_is_free_when_cancelled_twice_in_full(run):
-    """Cancelled twice with a turn between, at every await, no slot is lost (R5: 5,000)."""
+    """R5 (5,000 of 5,000): cancelled twice with a turn between, at every await, no slot is lost; the next call goes."""
     run(lambda: double_cancel(R5_FULL))
 
 
 def test_no_slot_is_lost_when_contended_calls_are_cancelled(run):
-    """A pool of 10 under ten times as many callers, two in five of them cancelled, loses nothing
-    (R6: 2,000 of 20,000).
-    """
+    """R6 (2,000 of 20,000): a pool of 10 under ten times as many callers, many cancelled, loses no slot."""
     run(lambda: contend(R6))
 
 
 @pytest.mark.long
 def test_no_slot_is_lost_when_contended_calls_are_cancelled_in_full(run):
-    """A pool of 10 under ten times as many callers, two in five of them cancelled, loses nothing (R6: 20,000)."""
+    """R6 (20,000 of 20,000): a pool of 10 under ten times as many callers, many cancelled, loses no slot."""
     run(lambda: contend(R6_FULL))
 
 

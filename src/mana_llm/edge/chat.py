@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from mana_llm.edge.lifecycle import Lifecycle
-from mana_llm.edge.reply import Receive, Scope, Send, send_whole
+from mana_llm.edge.reply import Receive, Scope, Send, read_body, send_whole
 from mana_llm.ports import ChatStreamEncoder, Clock, Dialect
 from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.routing.answer import Answer, LiveStream
@@ -48,8 +48,8 @@ class Chat:
         services = self._services
         exchange: Exchange = scope["exchange"]
         check_media_type(scope["given"].get(b"content-type"))
-        body = (await receive())["body"]
-        request = services.dialect.decode_chat(body)
+        exchange.config = services.aliases.version
+        request = services.dialect.decode_chat(await read_body(receive))
         route = services.aliases.resolve(request.model)
         self._label(exchange, route)
         answer = await services.router.answer(request, route, services.limits)

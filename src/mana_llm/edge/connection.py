@@ -26,6 +26,7 @@ from mana_llm.edge.refusals import (
     without_upgrade,
 )
 from mana_llm.edge.turns import EdgeLimits, Turns
+from mana_llm.kit.ids import Ids
 from mana_llm.schema.errors import RequestError
 
 FRAMING_BYTES_MAX: Final = HEADER_BYTES_MAX
@@ -169,6 +170,6 @@ class Connection(Turns):
         self.parser.feed_data(head)
 
 
-def connection_class(limits: EdgeLimits) -> type[Connection]:
-    """The protocol class that uvicorn is to make connections of."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+def connection_class(limits: EdgeLimits, ids: Ids) -> type[Connection]:
+    """The protocol class that uvicorn is to make connections of; `ids` name what is refused."""
+    return type("LimitedConnection", (Connection,), {"limits": limits, "ids": ids})

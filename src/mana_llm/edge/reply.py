@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from mana_llm.schema.errors import GatewayError
+from mana_llm.schema.errors import ClientLeftError, GatewayError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.wire import Headers, encode_json
 
@@ -12,6 +12,22 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON_TYPE: Final = b"application/json"
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The request's whole body. Our own server gives it in one piece; others may not.
+
+    Raises:
+        ClientLeftError: if the client leaves before it is whole.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] != "http.request":
+        raise ClientLeftError
+    return body
 
 
 async def send_whole(send: Send, exchange: Exchange, headers: Headers, body: bytes) -> None:
@@ -32,5 +48,9 @@ async def send_error(send: Send, exchange: Exchange, error: GatewayError) -> Non
     """Send `error` in OpenAI's shape."""
     exchange.status = error.status
     headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
+    if exchange.config:
+        headers.append((b"x-mana-llm-attempts", b"%d" % error.asked))
+        headers.append((b"x-mana-llm-config", exchange.config.encode()))
+        headers.append((b"x-mana-llm-cache", b"off"))
     headers.append((b"content-type", JSON_TYPE))
     await send_whole(send, exchange, headers, encode_json(error.body()))

@@ -10,6 +10,7 @@ import uvicorn
 from mana_llm.edge.connection import Connection, connection_class
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.turns import EdgeLimits
+from mana_llm.kit.ids import Ids
 
 BACKLOG: Final = 2048
 TICK_S: Final = 0.05
@@ -68,11 +69,11 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address, family=family, backlog=BACKLOG)
 
 
-def make_server(app: Any, limits: EdgeLimits, lifecycle: Lifecycle, drain_s: float) -> Server:
+def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, drain_s: float) -> Server:
     """A server for `app`; it serves the sockets that `serve` is given."""
     config = uvicorn.Config(
         app,
-        http=connection_class(limits),
+        http=connection_class(limits, ids),
         ws="none",
         lifespan="on",
         proxy_headers=False,

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from mana_llm.edge.cycle import Cycle
 from mana_llm.edge.sockets import watch_peer
 from mana_llm.edge.watch import Watch
+from mana_llm.kit.ids import Ids
 from mana_llm.schema.errors import RequestError
 
 LINGER_S: Final = 2.0
@@ -39,6 +40,7 @@ class Turns(HttpToolsProtocol):
     """The part of a connection that knows requests and answers, but no bytes of HTTP requests."""
 
     limits: EdgeLimits
+    ids: Ids
     cycle: Cycle | None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -198,8 +200,9 @@ class Turns(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         body = msgspec.json.encode(error.body())
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[error.status] + self.default_head() + head + body)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
+        name = self.ids.next().encode()
+        self.transport.write(STATUS_LINE[error.status] + self.default_head() + head % (len(body), name) + body)
         self._linger()
 
     def _linger(self) -> None:

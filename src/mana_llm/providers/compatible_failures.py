@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from mana_llm.providers.failures import failure_for, retry_after_s
+from mana_llm.providers.failures import failure_for, in_own_words, retry_after_s
 from mana_llm.schema.errors import (
     ProviderError,
     ProviderProtocolError,
     ProviderQuotaError,
     ProviderRateLimitError,
+    ProviderRequestError,
     ProviderServerError,
 )
 from mana_llm.schema.wire import Headers, JSONDecodeError, decode_json
@@ -60,9 +61,15 @@ def failure_in_body(status: int, headers: Headers, body: bytes) -> ProviderError
 
 
 def failure_in_error(error: msgspec.Raw, status: int | None) -> ProviderError:
-    """Classify the `error` member of a body or an event that came with a 200."""
+    """Classify the `error` member of a body or an event that came with a 200.
+
+    A server that took the request and then calls it wrong has failed; another may well answer it.
+    """
     said = _said({"error": decode_json(error)})
-    return _classified(said, status or said.status, None)
+    failure = _classified(said, status or said.status, None)
+    if isinstance(failure, ProviderRequestError):
+        return in_own_words(ProviderServerError(failure.message), f"an error {failure.status} in a 200")
+    return failure
 
 
 def _classified(said: Said, status: int | None, retry_after: float | None) -> ProviderError:
@@ -75,7 +82,7 @@ def _classified(said: Said, status: int | None, retry_after: float | None) -> Pr
         return ProviderRateLimitError("too many requests", retry_after_s=retry_after)
     if status is None or not 300 <= status <= 599:
         # An error in a 200 that names no status is the server's own.
-        return ProviderServerError(said.message or "an error without a message")
+        return in_own_words(ProviderServerError(said.message or "an error without a message"), "an error in a 200")
     code = "context_length_exceeded" if words & _CONTEXT else said.code
     return failure_for(status, said.message, retry_after_s=retry_after, code=code, param=said.param)
 

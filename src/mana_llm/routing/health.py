@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Final
 
 from mana_llm.kit.breaker import GRANTED, Breaker
@@ -36,7 +37,7 @@ class ProviderHealthCache:
         self._policy = policy
         self._now_s = clock.now_s
         self._listeners: list[Listener] = []
-        self._last_error: dict[str, str] = {}
+        self._last_error: dict[str, ProviderError] = {}
 
     def add_listener(self, listener: Listener) -> None:
         """Call `listener` at every transition; what it raises is logged and harms nobody."""
@@ -76,7 +77,7 @@ class ProviderHealthCache:
             breaker.back(permit)
             return
         was_out = bool(breaker.until_s)
-        self._last_error[provider] = error.reason
+        self._last_error[provider] = error
         if error.health == "parked":
             breaker.park(permit, now_s + PARKED_S)
         elif error.retry_after_s is not None:
@@ -87,11 +88,17 @@ class ProviderHealthCache:
         if breaker.until_s and not was_out:
             self._tell(provider, healthy=False)
 
+    def rest(self, provider: str) -> ProviderError:
+        """Why a provider rests, as the error that its next caller may be told; it knows how long it still rests."""
+        last = copy(self._last_error[provider])
+        last.retry_after_s = max(self._breakers[provider].until_s - self._now_s(), 0.0)
+        return last
+
     def problems(self) -> dict[str, str]:
         """The providers that are out now, with the last error's class."""
         now_s = self._now_s()
         return {
-            name: self._last_error.get(name, "unhealthy")
+            name: self._last_error[name].reason
             for name, breaker in self._breakers.items()
             if breaker.state(now_s) != "healthy"
         }

@@ -8,11 +8,18 @@ from mana_llm.routing.answer import Answer
 from mana_llm.routing.attempt import Task, attempt
 from mana_llm.routing.health import ProviderHealthCache
 from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.errors import DeadlineError, NoHealthyProviderError, ProviderError
+from mana_llm.schema.errors import (
+    DeadlineError,
+    GatewayError,
+    NoHealthyProviderError,
+    ProviderError,
+    ProviderTimeoutError,
+)
 from mana_llm.schema.targets import Route, Target
 from mana_llm.schema.wire import Limits
 
 MIN_ATTEMPT_S: Final = 0.001
+RATE_LIMITED: Final = 429
 # An attempt's limit is what is left of the walk's time, and uvloop's timers are of whole milliseconds: it may end
 # one or two before the walk's own deadline. Nothing is begun for so short a while.
 TIMER_SLACK_S: Final = 0.005
@@ -31,9 +38,12 @@ class WalkLimits:
 
 
 class Walk:
-    """One request's way along its chain: what was tried, and why it was left."""
+    """One request's way along its chain: what was tried, and why it was left.
 
-    __slots__ = ("attempts", "deadline_s", "errors", "left", "request", "route", "waited_s")
+    `errors` are of the entries that were asked, `resting` of those that rest after failures.
+    """
+
+    __slots__ = ("attempts", "deadline_s", "errors", "left", "request", "resting", "route", "waited_s")
 
     def __init__(self, request: ChatRequest, route: Route, deadline_s: float) -> None:
         self.request = request
@@ -43,6 +53,7 @@ class Walk:
         self.errors: list[ProviderError] = []
         self.left: tuple[Target, str] | None = None
         self.waited_s = 0.0
+        self.resting: list[ProviderError] = []
 
     def leave(self, target: Target, reason: str, detail: str) -> None:
         """Note that an entry was skipped or failed."""
@@ -86,8 +97,8 @@ class ProviderRouter:
                 answer.waited_s += walk.waited_s
                 return answer
             if self._now_s() >= walk.deadline_s - TIMER_SLACK_S:
-                raise DeadlineError(route.asked, walk.attempts)
-        raise _exhausted(walk)
+                raise _counted(walk, DeadlineError(route.asked, walk.attempts))
+        raise _counted(walk, _exhausted(walk))
 
     async def _try(self, walk: Walk, target: Target, limits: WalkLimits) -> Answer | None:
         """Ask one entry; None if it was skipped or failed in a way that lets the walk go on."""
@@ -98,6 +109,7 @@ class ProviderRouter:
         permit = self._health.take(entry.name)
         if not permit:
             walk.leave(target, "cache-unhealthy", "resting after failures")
+            walk.resting.append(self._health.rest(entry.name))
             return None
         task = Task(walk.request, target, self._limits(walk, entry, limits))
         try:
@@ -107,8 +119,9 @@ class ProviderRouter:
             self._failed(task, error, permit)
             walk.errors.append(error)
             if not error.walks_on:
+                error.asked = len(walk.errors)
                 raise
-            walk.leave(target, error.reason, error.message)
+            walk.leave(target, error.reason, error.detail)
             return None
         except BaseException as error:
             # The client left, or asked for what cannot be encoded, or our own fault: nothing about the provider.
@@ -134,7 +147,11 @@ class ProviderRouter:
     def _failed(self, task: Task, error: ProviderError, permit: int) -> None:
         target = task.target
         error.provider = target.provider
-        self._health.mark_unhealthy(target.provider, error, permit)
+        if isinstance(error, ProviderTimeoutError) and task.limits.total_s < task.limits.connect_s:
+            # It was given only what others had left of the walk's time: too little to be judged by.
+            self._health.give_back(target.provider, permit)
+        else:
+            self._health.mark_unhealthy(target.provider, error, permit)
         if task.asked_s:
             self._observer.attempt_ended(target, error.reason)
 
@@ -145,9 +162,16 @@ class ProviderRouter:
         self._observer.stream_broke(target, error.reason)
 
 
-def _exhausted(walk: Walk) -> Exception:
+def _exhausted(walk: Walk) -> GatewayError:
     """What the client is told when nobody answered: a direct model's 429 is its own, all else a 503."""
-    waits = [error.retry_after_s for error in walk.errors if error.retry_after_s is not None]
-    if walk.route.alias is None and walk.errors and walk.errors[0].status == 429:
-        return walk.errors[0]
+    said = [*walk.errors, *walk.resting]
+    waits = [error.retry_after_s for error in said if error.retry_after_s is not None]
+    if walk.route.alias is None and said and said[0].status == RATE_LIMITED:
+        return said[0]
     return NoHealthyProviderError(walk.route.asked, walk.attempts, min(waits) if waits else None)
+
+
+def _counted(walk: Walk, error: GatewayError) -> GatewayError:
+    """The error, knowing how many providers were asked."""
+    error.asked = len(walk.errors)
+    return error

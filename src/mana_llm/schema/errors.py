@@ -16,6 +16,8 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+    asked: int = 0
+    """How many providers were asked before it came to this."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -60,6 +62,16 @@ class StoppingError(GatewayError):
         super().__init__("The gateway is shutting down; send the request again.")
 
 
+class ClientLeftError(GatewayError):
+    """The client went away before its request was whole; nobody is there to be told."""
+
+    status = 499
+    type = code = "client_left"
+
+    def __init__(self) -> None:
+        super().__init__("The client left before its request was whole.")
+
+
 class AuthenticationError(RequestError):
     """The caller gave no key, or one that is not known here."""
 
@@ -86,6 +98,7 @@ class ProviderError(GatewayError):
     """A provider did not give an answer that can be used.
 
     `provider` is filled in by the attempt. `retry_after_s` is the provider's own wish, None if it has none.
+    `detail` is what attempts show: the message, unless that is the provider's own, which may quote a prompt.
     """
 
     status = 503
@@ -103,6 +116,7 @@ class ProviderError(GatewayError):
         param: str | None = None,
     ) -> None:
         super().__init__(message, param=param)
+        self.detail = message
         self.retry_after_s = retry_after_s
         self.provider = ""
         if health is not None:

@@ -5,7 +5,8 @@ from mana_llm.schema.usage import Usage
 
 
 class Exchange:
-    """One client request. Instants are the clock's seconds, 0.0 where the moment never came.
+    """One client request. `config` is the version of the aliases that resolve it, "" before.
+    Instants are the clock's seconds, 0.0 where the moment never came.
 
     `overhead_s` is what the gateway added: the time until the answer, or a stream's first content, that was not
     spent on waiting for providers (None if none was asked). `model` is the
@@ -17,6 +18,7 @@ class Exchange:
         "attempts",
         "began_s",
         "caller",
+        "config",
         "ended_s",
         "first_s",
         "model",
@@ -37,6 +39,7 @@ class Exchange:
         self.attempts = 0
         self.model = "other"
         self.caller = ""
+        self.config = ""
         self.alias: str | None = None
         self.target: Target | None = None
         self.usage: Usage | None = None

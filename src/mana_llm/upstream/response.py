@@ -65,7 +65,7 @@ class Response(Message):
         try:
             while not self.head:
                 if self.failure is not None:
-                    raise self.failure
+                    raise self.failure  # noqa: TRY301 - a function would be called for every request
                 self._waiter = self._loop.create_future()
                 await self._waiter
         except BaseException:

@@ -41,18 +41,30 @@ def failure_for(
     key. `code` `insufficient_quota` makes any 4xx a ProviderQuotaError. A 1xx or 2xx is a
     ProviderProtocolError.
     """
-    message = message[:MESSAGE_CHARS_MAX] or f"The provider answered {status} without a message."
+    error = _class_for(status, message[:MESSAGE_CHARS_MAX], code=code, param=param)
+    error.retry_after_s = retry_after_s
+    return in_own_words(error, f"The provider answered {status}.")
+
+
+def in_own_words(error: ProviderError, detail: str) -> ProviderError:
+    """The error, with `detail` instead of the provider's message where attempts are shown: that may quote a prompt."""
+    error.detail = detail
+    return error
+
+
+def _class_for(status: int, said: str, *, code: str | None, param: str | None) -> ProviderError:
+    message = said or f"The provider answered {status} without a message."
     if status in (401, 403):
         return refused_key(status)
     if status == 402 or (code == _OUT_OF_QUOTA and 400 <= status < 500):
-        return ProviderQuotaError(message, retry_after_s=retry_after_s, param=param)
+        return ProviderQuotaError(message, param=param)
     if status == 429:
-        return ProviderRateLimitError(message, retry_after_s=retry_after_s, param=param)
+        return ProviderRateLimitError(message, param=param)
     if status >= 500 or status in _FAILED or 300 <= status < 400:
-        return ProviderServerError(message, retry_after_s=retry_after_s, param=param)
+        return ProviderServerError(message, param=param)
     if status >= 400:
         return ProviderRequestError(message, status=status, code=code, param=param)
-    return ProviderProtocolError(message, retry_after_s=retry_after_s, param=param)
+    return ProviderProtocolError(message, param=param)
 
 
 def refused_key(status: int) -> ProviderAuthError:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mana_llm.providers.failures import MESSAGE_CHARS_MAX, failure_for, retry_after_s
+from mana_llm.providers.failures import MESSAGE_CHARS_MAX, failure_for, in_own_words, retry_after_s
 from mana_llm.schema.errors import (
     ProviderCapabilityError,
     ProviderError,
@@ -36,7 +36,7 @@ def decode_error(status: int, headers: Headers, body: bytes) -> ProviderError:
     """The error that an answer is; never raises. A 2xx without one in it is a ProviderProtocolError."""
     message = _message_in(body)
     if 200 <= status < 300:
-        return ProviderServerError(message) if message else _not_an_answer(status)
+        return in_own_words(ProviderServerError(message), "an error in a 200") if message else _not_an_answer(status)
     if 400 <= status < 500 and _INCAPABLE in message:
         return ProviderCapabilityError(message[:MESSAGE_CHARS_MAX])
     return failure_for(status, message, retry_after_s=retry_after_s(headers), code=_code_of(status, message))
@@ -44,7 +44,8 @@ def decode_error(status: int, headers: Headers, body: bytes) -> ProviderError:
 
 def error_in(raw: msgspec.Raw) -> ProviderError:
     """The failure that a line or a body with an `error` member tells, whatever that holds."""
-    return ProviderServerError(_text_of(_decoded(raw)) or "Ollama failed without saying why.")
+    said = _text_of(_decoded(raw)) or "Ollama failed without saying why."
+    return in_own_words(ProviderServerError(said), "an error within the answer")
 
 
 def _code_of(status: int, message: str) -> str | None:
