@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 import uvloop
@@ -72,6 +74,23 @@ def test_memory_is_bounded_when_a_whole_answer_unpacks_to_too_much(tmp_path):
     uvloop.run(main())
 
 
+# Asks /readyz a hundred times on one connection, once told to, and prints how long each took.
+ASKER = """
+import http.client, json, sys, time
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=30)
+def ask():
+    began = time.perf_counter()
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b'{"status":"ready"}')
+    return time.perf_counter() - began
+ask()
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps([ask() for _ in range(100)]))
+"""
+
+
 @pytest.mark.long
 def test_gateway_stays_quick_when_many_large_streams_are_dropped_at_once(tmp_path):
     """R9 (30 of 30): 30 streams of 5 MiB dropped at once: /readyz p99 is 20 ms, and nothing lags 25 ms.
@@ -85,14 +104,15 @@ def test_gateway_stays_quick_when_many_large_streams_are_dropped_at_once(tmp_pat
         for stream in streams:
             await stream.until_events(2)
             stream.stop_reading()
-        loop = asyncio.get_running_loop()
+        # Asked from a process of its own: this one is busy with the simulator's end of thirty resets.
+        asker = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", ASKER, str(running.port), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        await asker.stdout.readline()
         for stream in streams:
             stream.reset()
-        waits_s = []
-        for _ in range(100):
-            began_at = loop.time()
-            assert (await call(running.port, "GET /readyz")).status == 200
-            waits_s.append(loop.time() - began_at)
+        said, _ = await asker.communicate(b"go\n")
+        waits_s = json.loads(said)
         chats = [entry for entry in running.simulator.log if entry.method == "POST"]
         await running.simulator.wait_until(lambda: all(entry.ended != "open" for entry in chats))
         return sorted(waits_s)

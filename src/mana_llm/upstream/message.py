@@ -84,6 +84,19 @@ class Message:
         self.drop()
         return data
 
+    def take_some(self, bytes_max: int) -> bytes:
+        """As `take`, but no more pieces than it needs to reach `bytes_max`; the rest stays."""
+        if self.size <= bytes_max:
+            return self.take()
+        size = count = 0
+        while size < bytes_max:
+            size += len(self._pieces[count])
+            count += 1
+        data = b"".join(self._pieces[:count])
+        del self._pieces[:count]
+        self.size -= size + count * _PIECE_BYTES
+        return data
+
     def drop(self) -> None:
         """Forget what was not read."""
         self._pieces.clear()
