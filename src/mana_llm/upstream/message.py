@@ -85,16 +85,16 @@ class Message:
         return data
 
     def take_some(self, bytes_max: int) -> bytes:
-        """As `take`, but no more pieces than it needs to reach `bytes_max`; the rest stays."""
+        """As `take`, but no more pieces than it needs to reach `bytes_max` with their weight; the rest stays."""
         if self.size <= bytes_max:
             return self.take()
         size = count = 0
         while size < bytes_max:
-            size += len(self._pieces[count])
+            size += len(self._pieces[count]) + _PIECE_BYTES
             count += 1
         data = b"".join(self._pieces[:count])
         del self._pieces[:count]
-        self.size -= size + count * _PIECE_BYTES
+        self.size -= size
         return data
 
     def drop(self) -> None:
