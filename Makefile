@@ -17,7 +17,11 @@ STALE := rebuild
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve check test test-long test-clients bench docs lock clean rebuild
+.PHONY: help install demo serve check test test-long test-clients bench docs catalogue lock clean rebuild
+
+# Clients that depend on each other's past cannot share an environment: instructor, litellm and the rest each want
+# another openai. So each has its own, built when its tests are run, and `make install` stays light.
+CLIENTS := $(basename $(notdir $(wildcard requirements-clients/*.in)))
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,14 +48,21 @@ test: install ## run every test but the long ones and the official clients
 test-long: install ## run the tests that take minutes
 	@$(BIN)/pytest -m long
 
-test-clients: install ## run the tests that drive the official client libraries
-	@$(BIN)/pytest -m clients
+test-clients: install $(CLIENTS:%=.venv-clients/%/.installed) ## run the tests that drive the official client libraries
+	@$(BIN)/pytest -m clients --ignore tests/clients
+	@for client in $(CLIENTS); do \
+		PYTHONPATH=src .venv-clients/$$client/bin/python -m pytest -W ignore -m clients \
+			"tests/clients/test_$$(echo $$client | tr - _).py" || exit 1; \
+	done
 
 bench: install ## measure against the performance budget
 	@$(BIN)/python -m benchmarks
 
 docs: install ## write the pages that are made from the code and the tests
 	@$(BIN)/python -m docs.generate
+
+catalogue: install ## renew the catalogue of models from a table of facts (SOURCE=path, DATE=2026-11-20)
+	@$(BIN)/python -m tools.catalogue $(SOURCE) $(DATE)
 
 # uv resolves once for every Python and platform that we support; pip would only see this machine's.
 # It lives in a folder of its own, because it is needed for nothing else.
@@ -63,10 +74,18 @@ lock: install ## renew the pins in requirements*.txt from requirements*.in
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-build.in -o requirements-build.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	@for client in $(CLIENTS); do \
+		$(COMPILE) requirements-clients/$$client.in -o requirements-clients/$$client.txt || exit 1; \
+	done
 
 clean: ## remove the environment, the caches and what builds leave behind
-	@rm -rf $(VENV) .cache .hypothesis build dist
+	@rm -rf $(VENV) .venv-clients .cache .hypothesis build dist
 	@find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv-clients/%/.installed: requirements-clients/%.txt | install
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 # Whatever has no stamp was never finished, so it is cleared; what has one is brought up to date in place.
 # The project goes in by a second call: pip cannot check the hash of a folder.

@@ -25,6 +25,8 @@ BUDGET: Final = (
     Limit("chunk, 20 paced streams, CPU", ("scenarios", "paced-20", "gateway", "cpu_us"), 9.0, "us"),
     Limit("chunk, 100 paced streams, CPU", ("scenarios", "paced-100", "gateway", "cpu_us"), 9.0, "us"),
     Limit("2 MB image, CPU beside nginx's", ("scenarios", "image-1", "ratio", "cpu"), 10.0, "x"),
+    Limit("2 MB image for Ollama, CPU beside nginx's", ("scenarios", "image-ollama", "ratio", "cpu"), 15.0, "x"),
+    Limit("2 MB image for Gemini, CPU beside nginx's", ("scenarios", "image-gemini", "ratio", "cpu"), 15.0, "x"),
     Limit("start to first answer", ("process", "ready_s"), 0.5, "s"),
     Limit("memory, idle", ("process", "rss_idle_mb"), 60.0, "MB"),
     Limit("memory, after plain requests", ("process", "rss_plain_mb"), 60.0, "MB"),

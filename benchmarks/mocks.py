@@ -38,11 +38,20 @@ server {{
   listen 127.0.0.1:{plain};
   location = /v1/models {{ return 200 '{models}'; }}
   location = {chat} {{ return 200 '{answer}'; }}
+  location = /api/chat {{ return 200 '{ollama}'; }}
+  location /v1beta/ {{ return 200 '{gemini}'; }}
 }}
 server {{
   listen 127.0.0.1:{image};
   location = /v1/models {{ return 200 '{models}'; }}
   location = {chat} {{
+    proxy_pass http://127.0.0.1:{plain}; proxy_pass_request_body off; proxy_set_header Content-Length "";
+  }}
+  location = /api/show {{ return 200 '{{"capabilities":["completion","vision"]}}'; }}
+  location = /api/chat {{
+    proxy_pass http://127.0.0.1:{plain}; proxy_pass_request_body off; proxy_set_header Content-Length "";
+  }}
+  location /v1beta/ {{
     proxy_pass http://127.0.0.1:{plain}; proxy_pass_request_body off; proxy_set_header Content-Length "";
   }}
 }}
@@ -77,6 +86,8 @@ def provider_command(folder: Path, ports: dict[str, int]) -> list[str]:
         chat=CHAT_PATH,
         models=payloads.models().decode(),
         answer=payloads.answer().decode(),
+        ollama=payloads.ollama_answer().decode(),
+        gemini=payloads.gemini_answer().decode(),
         pieces="\n".join(f"set $piece{number}x '{piece}';" for number, piece in enumerate(pieces)),
         names="".join(f"${{piece{number}x}}" for number in range(len(pieces))),
     )

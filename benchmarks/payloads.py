@@ -9,6 +9,8 @@ import random
 from typing import Final
 
 MODEL: Final = "openai/gpt-4o-mini"
+OLLAMA_MODEL: Final = "ollama/gemma3:4b"
+GEMINI_MODEL: Final = "google/gemini-3.5-flash-lite"
 CALLER_KEY: Final = "benchmark-caller"
 IMAGE_BODY_BYTES: Final = 2 * 1024 * 1024
 STREAM_CHUNKS: Final = 200
@@ -46,10 +48,10 @@ def plain_request(*, stream: bool = False) -> bytes:
     return _request(_QUESTION, stream=stream)
 
 
-def image_request() -> bytes:
+def image_request(model: str = MODEL) -> bytes:
     """A question about an image, 2 MiB in all; the same bytes in every run."""
-    picture = random.Random(0).randbytes((IMAGE_BODY_BYTES - len(_image_request("")) - 4) * 3 // 4)
-    return _image_request(base64.b64encode(picture).decode())
+    picture = random.Random(0).randbytes((IMAGE_BODY_BYTES - len(_image_request("", model)) - 4) * 3 // 4)
+    return _image_request(base64.b64encode(picture).decode(), model)
 
 
 def answer() -> bytes:
@@ -67,6 +69,21 @@ def answer() -> bytes:
             "system_fingerprint": "fp_b8bc95a0ac",
         }
     )
+
+
+def ollama_answer() -> bytes:
+    """A whole answer of Ollama's /api/chat."""
+    message = {"role": "assistant", "content": _TEXT}
+    counts = {"done": True, "done_reason": "stop", "prompt_eval_count": 57, "eval_count": 64}
+    return _json({"model": "gemma3:4b", "created_at": "2026-11-21T00:00:00Z", "message": message, **counts})
+
+
+def gemini_answer() -> bytes:
+    """A whole answer of Gemini's generateContent."""
+    content = {"role": "model", "parts": [{"text": _TEXT}]}
+    usage = {"promptTokenCount": 57, "candidatesTokenCount": 64, "totalTokenCount": 121}
+    candidates = [{"content": content, "finishReason": "STOP", "index": 0}]
+    return _json({"candidates": candidates, "usageMetadata": usage, "responseId": "AbCd"})
 
 
 def models() -> bytes:
@@ -97,15 +114,15 @@ def whole_stream() -> bytes:
     return stream_head() + b"".join(map(content_event, texts)) + stream_tail()
 
 
-def _request(content: object, *, stream: bool) -> bytes:
+def _request(content: object, *, stream: bool, model: str = MODEL) -> bytes:
     messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": content}]
-    fields = {"model": MODEL, "messages": messages, "temperature": 0.7, "max_tokens": 256, "user": "u-12345"}
+    fields = {"model": model, "messages": messages, "temperature": 0.7, "max_tokens": 256, "user": "u-12345"}
     return _json({**fields, "stream": stream})
 
 
-def _image_request(picture: str) -> bytes:
+def _image_request(picture: str, model: str) -> bytes:
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
-    return _request([{"type": "text", "text": "What is on this picture?"}, image], stream=False)
+    return _request([{"type": "text", "text": "What is on this picture?"}, image], stream=False, model=model)
 
 
 def _choice(delta: dict[str, str | None], finish: str | None = None) -> dict[str, object]:

@@ -42,6 +42,7 @@ class Pair:
 def scenarios() -> list[Scenario]:
     """All that wrk can load, lightest first: the memory of a gateway that has seen images tells of nothing else."""
     plain, stream, image = payloads.plain_request(), payloads.plain_request(stream=True), payloads.image_request()
+    for_ollama, for_gemini = map(payloads.image_request, (payloads.OLLAMA_MODEL, payloads.GEMINI_MODEL))
     chunks = payloads.STREAM_CHUNKS
     return [
         Scenario("plain-32", "plain, 32 connections", "plain", plain, 32),
@@ -50,6 +51,8 @@ def scenarios() -> list[Scenario]:
         Scenario("batched-1", f"stream of {chunks} in one piece, 1 connection", "batched", stream, 1, chunks),
         Scenario("image-1", "2 MB image, 1 connection", "image", image, 1),
         Scenario("image-32", "2 MB image, 32 connections", "image", image, 32),
+        Scenario("image-ollama", "2 MB image for Ollama, 1 connection", "image", for_ollama, 1),
+        Scenario("image-gemini", "2 MB image for Gemini, 1 connection", "image", for_gemini, 1),
     ]
 
 

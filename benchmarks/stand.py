@@ -33,7 +33,7 @@ class Stand:
             yield {**ports, "paced": paced}
 
     def gateway(self, port: int, upstream: int) -> Process:
-        """`mana-llm serve` with authentication, health and metrics on, and one provider. Not waited for."""
+        """`mana-llm serve` with authentication, health and metrics on, before `upstream`. Not waited for."""
         return self._start(
             [gateway_program(), "serve"],
             self._core,
@@ -42,7 +42,9 @@ class Stand:
             GPU_API_KEY=payloads.CALLER_KEY,
             OPENAI_API_KEY="benchmark-provider",
             OPENAI_BASE_URL=f"http://127.0.0.1:{upstream}/v1",
-            OLLAMA_URL="",
+            OLLAMA_URL=f"http://127.0.0.1:{upstream}",
+            GOOGLE_API_KEY="benchmark-provider",
+            GOOGLE_BASE_URL=f"http://127.0.0.1:{upstream}",
         )
 
     def proxy(self, port: int, upstream: int, *, streams: bool) -> Process:

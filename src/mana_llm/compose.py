@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -15,25 +16,33 @@ from mana_llm.dialects.openai import OpenAI
 from mana_llm.edge.app import Endpoint, Gateway, Services
 from mana_llm.edge.auth import Authenticator, is_loopback
 from mana_llm.edge.chat import Chat, ChatServices
+from mana_llm.edge.embeddings import EmbeddingsRoute
 from mana_llm.edge.lifecycle import Lifecycle
-from mana_llm.edge.models import ModelRoutes
+from mana_llm.edge.models import Listing, ModelRoutes
 from mana_llm.edge.ops import Ops
 from mana_llm.edge.server import Server, make_server
 from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
 from mana_llm.observe.metrics import Metrics
-from mana_llm.ports import ProviderEntry, Transport
+from mana_llm.ports import Clock, ProviderEntry, Transport
 from mana_llm.providers.registry import LOCAL, entries
 from mana_llm.routing.aliases import AliasRegistry
+from mana_llm.routing.attempt import Ways
+from mana_llm.routing.catalogue import Catalogue, Ending, endings
 from mana_llm.routing.health import HealthPolicy, ProviderHealthCache
 from mana_llm.routing.models import ModelDirectory
+from mana_llm.routing.preparation import Preparation
 from mana_llm.routing.router import ProviderRouter, WalkLimits
+from mana_llm.schema.targets import target_of
 from mana_llm.settings import Settings, SettingsError
 from mana_llm.upstream.client import Upstream
+from mana_llm.upstream.fetch import FetchLimits, ImageFetcher
+from mana_llm.upstream.guard import Guard
 from mana_llm.upstream.proxy import Proxies, proxies_from
 
 WORKING_COPY: Final = Path("aliases.yaml")
+PROVIDERS_HERE: Final = Path("providers.yaml")
 
 
 class Application:
@@ -41,17 +50,29 @@ class Application:
 
     def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
         self.settings = settings
-        self.clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self.lifecycle = Lifecycle()
         self.ids = Ids(f"req-{secrets.token_hex(6)}-")
         self.transport = transport or Upstream(_proxies(settings))
-        self.entries = entries(settings)
+        self.entries = entries(settings, *providers_source(settings))
         self.aliases = _aliases(settings, self.entries)
         self.health = _health(settings, self.entries, self.clock)
         self.models = ModelDirectory(self.transport, self.entries.values(), self.aliases, self.clock)
+        self.catalogue = Catalogue(resources.files("mana_llm").joinpath("catalogue.json").read_bytes)
+        self.listing = Listing(self.aliases, self.models, self.catalogue, int(self.clock.wall_s()))
         self.metrics = Metrics(__version__, self._healthy, self.models.knows)
         self._background: set[asyncio.Task[None]] = set()
         self.asgi = _with_cors(settings, self._gateway())
+
+    def endings(self) -> list[Ending]:
+        """The models that an alias or a default names, and that are gone or go soon; alias by alias."""
+        named = [(alias.name, target) for alias in self.aliases.aliases for target in alias.chain]
+        named += [
+            (f"the default of {name}", target_of(name, entry.default_model))
+            for name, entry in self.entries.items()
+            if entry.provider and entry.default_model
+        ]
+        return endings(named, self.catalogue, datetime.fromtimestamp(self.clock.wall_s(), UTC).date())
 
     def _gateway(self) -> Gateway:
         services = Services(
@@ -63,10 +84,12 @@ class Application:
             stop=self._stop,
             lifecycle=self.lifecycle,
         )
-        listing = ModelRoutes(self.aliases, self.models, int(self.clock.wall_s()))
+        listing = ModelRoutes(self.listing, self.models)
         ops = Ops(tuple(self.entries.values()), self.health, self.lifecycle, self.metrics.text)
+        asked = self._chat_services()
         api = {
-            "/chat/completions": Endpoint({"POST": Chat(self._chat_services())}),
+            "/chat/completions": Endpoint({"POST": Chat(asked)}),
+            "/embeddings": Endpoint({"POST": EmbeddingsRoute(asked)}),
             "/models": Endpoint({"GET": listing.listed, "HEAD": listing.listed}),
             "/models/": Endpoint({"GET": listing.one, "HEAD": listing.one}),
         }
@@ -78,12 +101,17 @@ class Application:
         return ChatServices(
             dialect=OpenAI(),
             aliases=self.aliases,
-            router=ProviderRouter(self.transport, self.entries, self.health, self.metrics, self.clock),
+            router=self._router(),
             models=self.models,
             clock=self.clock,
             limits=WalkLimits(settings.connect_s, settings.idle_s, settings.total_s, settings.ttft_s or None),
             lifecycle=self.lifecycle,
         )
+
+    def _router(self) -> ProviderRouter:
+        preparation = Preparation(self.transport, _fetcher(self.settings), self.clock)
+        ways = Ways(self.transport, preparation, self.clock)
+        return ProviderRouter(ways, self.entries, self.health, self.metrics)
 
     def _healthy(self) -> dict[str, bool]:
         problems = self.health.problems()
@@ -141,11 +169,28 @@ def aliases_source(settings: Settings) -> tuple[str, str]:
     if not settings.aliases_path and not path.is_file():
         shipped = resources.files("mana_llm").joinpath("aliases.yaml")
         return "the shipped aliases.yaml", shipped.read_text(encoding="utf-8")
+    return str(path), _read(path, "ALIASES_PATH")
+
+
+def providers_source(settings: Settings) -> tuple[str, str]:
+    """The providers file's name and text; both "" where there is none.
+
+    Raises:
+        SettingsError: if PROVIDERS_PATH names a file that cannot be read.
+    """
+    path = Path(settings.providers_path) if settings.providers_path else PROVIDERS_HERE
+    if not settings.providers_path and not path.is_file():
+        return "", ""
+    return str(path), _read(path, "PROVIDERS_PATH")
+
+
+def _read(path: Path, name: str) -> str:
+    """The text of a file that the setting `name` names."""
     try:
-        return str(path), path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise SettingsError(f"ALIASES_PATH: {path} cannot be read ({reason}).") from error
+        raise SettingsError(f"{name}: {path} cannot be read ({reason}).") from error
 
 
 def _proxies(settings: Settings) -> Proxies:
@@ -155,12 +200,17 @@ def _proxies(settings: Settings) -> Proxies:
         raise SettingsError(str(error)) from error
 
 
+def _fetcher(settings: Settings) -> ImageFetcher:
+    limits = FetchLimits(settings.fetch_bytes_max, settings.fetch_s)
+    return ImageFetcher(limits, Guard(private=settings.fetch_private))
+
+
 def _aliases(settings: Settings, known: Mapping[str, ProviderEntry]) -> AliasRegistry:
     _, text = aliases_source(settings)
     return AliasRegistry(text, {name: entry.default_model for name, entry in known.items()}, LOCAL)
 
 
-def _health(settings: Settings, known: Mapping[str, ProviderEntry], clock: SystemClock) -> ProviderHealthCache:
+def _health(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock) -> ProviderHealthCache:
     policy = HealthPolicy(
         settings.health_failures,
         settings.health_backoff_s,
@@ -180,6 +230,7 @@ def _with_cors(settings: Settings, gateway: Gateway) -> Any:
         expose_headers=[
             "x-request-id",
             "retry-after",
+            "x-mana-llm-prompt-truncated",
             *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored")),
         ],
     )

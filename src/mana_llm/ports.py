@@ -5,7 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-from mana_llm.schema.chat import ChatChunk, ChatCompletion, ChatRequest, Identity
+from mana_llm.schema.chat import ChatChunk, ChatCompletion, ChatRequest, Fetched, Identity
+from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
 from mana_llm.schema.errors import GatewayError, ProviderError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.models import Model
@@ -133,9 +134,41 @@ class Provider(Protocol):
         """
         ...
 
-    def decode_chat(self, body: bytes) -> ChatCompletion: ...
+    def question(self, request: ChatRequest, model: str) -> Call | None:
+        """What must be known of `model` before it is asked for `request`; None if nothing. The answer is cached."""
+        ...
 
-    def open_stream(self) -> ChatStreamDecoder: ...
+    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
+        """Judge by the answer to `question`, None if there was none.
+
+        Raises:
+            ProviderCapabilityError: if the model cannot do what the request needs.
+        """
+        ...
+
+    def urls_to_fetch(self, request: ChatRequest) -> tuple[str, ...]:
+        """The http(s) URLs of parts that this API cannot fetch itself; they come back in `request.fetched`."""
+        ...
+
+    def decode_chat(self, body: bytes, request: ChatRequest) -> ChatCompletion:
+        """The whole answer. Raises the ProviderError that it says or is."""
+        ...
+
+    def open_stream(self, request: ChatRequest) -> ChatStreamDecoder:
+        """A decoder for the streamed answer to `request`."""
+        ...
+
+    def encode_embeddings(self, request: EmbeddingsRequest, model: str) -> list[Call]:
+        """The calls that embed the inputs, in their order, each within the provider's limits.
+
+        Raises:
+            ProviderCapabilityError: if the API cannot embed what was given.
+        """
+        ...
+
+    def decode_embeddings(self, bodies: list[bytes], request: EmbeddingsRequest) -> Embeddings:
+        """The answers to those calls as one. Raises the ProviderError that they say or are."""
+        ...
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
         """Classify an answer that is not the one hoped for (any status; 200 with a wrong type included)."""
@@ -178,6 +211,19 @@ class ChatStreamEncoder(Protocol):
         ...
 
 
+class Fetcher(Protocol):
+    """Fetches parts that a request names by URL; refuses what it must not touch."""
+
+    async def fetch(self, urls: Sequence[str], left_s: float) -> dict[str, Fetched]:
+        """The content of every one of `urls`, within what the fetcher allows, and at most `left_s`.
+
+        Raises:
+            RequestError: 400 if a URL is not allowed, too large, not an image, or does not answer.
+            ProviderTimeoutError: if it was `left_s` that ran out; no provider's health learns of it.
+        """
+        ...
+
+
 class Dialect(Protocol):
     """One API that clients speak: decodes requests and encodes answers; pure."""
 
@@ -188,3 +234,9 @@ class Dialect(Protocol):
     def encode_chat(self, completion: ChatCompletion, resolved: str, identity: Identity) -> bytes: ...
 
     def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStreamEncoder: ...
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingsRequest:
+        """Raises RequestError where the body cannot be a request for embeddings."""
+        ...
+
+    def encode_embeddings(self, embeddings: Embeddings, resolved: str) -> bytes: ...

@@ -8,13 +8,14 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 OWN_PREFIX: Final = "MANA_LLM_"
 NOT_SETTINGS: Final = ("MANA_LLM_RECORDED", "MANA_LLM_CORPORA")
 """Where the tests find recorded traffic and bad input; they say nothing to the gateway."""
 PROXY_NAMES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+T = TypeVar("T")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -46,9 +47,44 @@ def setting(name: str, default: object, text: str, **limits: object) -> Any:
     return field(default=default, metadata={"name": name, "help": text, **limits})
 
 
+# The OpenAI-compatible clouds: the start of their settings' names, what people call them, where they are (version
+# path included). Each makes a key and a base URL. Source: `providers/table.py` has it for every row.
+CLOUDS: Final = (
+    ("openai", "OpenAI", "https://api.openai.com/v1"),
+    ("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
+    ("groq", "Groq", "https://api.groq.com/openai/v1"),
+    ("together", "Together", "https://api.together.ai/v1"),
+    ("mistral", "Mistral", "https://api.mistral.ai/v1"),
+    ("deepseek", "DeepSeek", "https://api.deepseek.com"),
+    ("xai", "xAI", "https://api.x.ai/v1"),
+    ("fireworks", "Fireworks", "https://api.fireworks.ai/inference/v1"),
+    ("cerebras", "Cerebras", "https://api.cerebras.ai/v1"),
+    ("perplexity", "Perplexity", "https://api.perplexity.ai"),
+    ("nvidia", "NVIDIA", "https://integrate.api.nvidia.com/v1"),
+    ("sambanova", "SambaNova", "https://api.sambanova.ai/v1"),
+    ("deepinfra", "DeepInfra", "https://api.deepinfra.com/v1/openai"),
+    ("hyperbolic", "Hyperbolic", "https://api.hyperbolic.xyz/v1"),
+    ("moonshot", "Moonshot", "https://api.moonshot.ai/v1"),
+    ("huggingface", "Hugging Face's router", "https://router.huggingface.co/v1"),
+)
+
+
+def with_clouds(settings: type[T]) -> type[T]:
+    """Give a class of settings, before it becomes a dataclass, `<name>_api_key` and `<name>_base_url` per cloud."""
+    kinds = dict(settings.__annotations__)
+    for name, title, url in CLOUDS:
+        key, base = f"{name}_api_key", f"{name}_base_url"
+        setattr(settings, key, setting(key.upper(), Secret(), f"Key for {title}. Without it {name} is not used."))
+        setattr(settings, base, setting(base.upper(), url, f"{title}: base URL, version path included.", url=True))
+        kinds |= {key: Secret, base: str}
+    settings.__annotations__ = kinds
+    return settings
+
+
 @dataclass(frozen=True)
+@with_clouds
 class Settings:
-    """Everything that an operator can set."""
+    """Everything that an operator can set; the clouds' settings are made from their table."""
 
     port: int = setting("PORT", 3025, "Port that the gateway listens on.", low=0, high=65535)
     host: str = setting(
@@ -64,20 +100,6 @@ class Settings:
         120.0,
         "Seconds to wait for Ollama's first token; it may be loading a model.",
         low=0.001,
-    )
-    openai_api_key: Secret = setting("OPENAI_API_KEY", Secret(), "Key for OpenAI. Without it openai is not used.")
-    openai_base_url: str = setting(
-        "OPENAI_BASE_URL", "https://api.openai.com/v1", "OpenAI's base URL, version path included.", url=True
-    )
-    openrouter_api_key: Secret = setting("OPENROUTER_API_KEY", Secret(), "Key for OpenRouter.")
-    openrouter_base_url: str = setting(
-        "OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1", "OpenRouter's base URL.", url=True
-    )
-    groq_api_key: Secret = setting("GROQ_API_KEY", Secret(), "Key for Groq.")
-    groq_base_url: str = setting("GROQ_BASE_URL", "https://api.groq.com/openai/v1", "Groq's base URL.", url=True)
-    together_api_key: Secret = setting("TOGETHER_API_KEY", Secret(), "Key for Together.")
-    together_base_url: str = setting(
-        "TOGETHER_BASE_URL", "https://api.together.ai/v1", "Together's base URL.", url=True
     )
     google_api_key: Secret = setting("GOOGLE_API_KEY", Secret(), "Key for Google Gemini.")
     google_base_url: str = setting(
@@ -96,6 +118,11 @@ class Settings:
         "ALIASES_PATH",
         "",
         "Aliases file. Empty: aliases.yaml in the working directory, else the shipped one.",
+    )
+    providers_path: str = setting(
+        "PROVIDERS_PATH",
+        "",
+        "File with further OpenAI-compatible servers. Empty: providers.yaml in the working directory, if there is one.",
     )
     gpu_api_key: Secret = setting("GPU_API_KEY", Secret(), "The key that callers must send. Empty: none needed.")
     api_keys: tuple[Secret, ...] = setting("API_KEYS", (), "Further caller keys, comma-separated.", secret=True)
@@ -116,6 +143,18 @@ class Settings:
     body_bytes_max: int = setting(
         "MANA_LLM_BODY_BYTES_MAX", 20 * 1024 * 1024, "Largest request body, in bytes.", low=1024
     )
+    fetch_private: bool = setting(
+        "MANA_LLM_FETCH_PRIVATE",
+        default=False,
+        text="true: images by URL are fetched from private addresses, by http and from any port, too.",
+    )
+    fetch_bytes_max: int = setting(
+        "MANA_LLM_FETCH_BYTES_MAX",
+        20 * 1024 * 1024,
+        "Bytes that one request's images by URL may have together, for providers that fetch none. 0: never fetched.",
+        low=0,
+    )
+    fetch_s: float = setting("MANA_LLM_FETCH_S", 10.0, "Seconds to fetch them, all together.", low=0.001)
     header_s: float = setting("MANA_LLM_HEADER_S", 10.0, "Seconds for a client to send its headers.", low=0.001)
     body_s: float = setting("MANA_LLM_BODY_S", 60.0, "Seconds for a client to send its body.", low=0.001)
     stall_s: float = setting(
@@ -132,6 +171,8 @@ class Settings:
     )
     proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The proxy variables that are set (HTTPS_PROXY and kin, either case): they may hold a password."""
+    environment: tuple[tuple[str, Secret], ...] = field(default=(), repr=False, compare=False)
+    """Everything that is set, for the keys that the providers file names."""
 
     @property
     def caller_keys(self) -> tuple[Secret, ...]:
@@ -159,7 +200,8 @@ def load(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
     proxies = tuple(
         (name, values[name]) for upper in PROXY_NAMES for name in (upper, upper.lower()) if values.get(name)
     )
-    return Settings(**chosen, proxies=proxies)
+    environment = tuple((name, Secret(value)) for name, value in values.items())
+    return Settings(**chosen, proxies=proxies, environment=environment)
 
 
 def parse_env_file(path: Path) -> dict[str, str]:
@@ -203,8 +245,8 @@ def _parse(spec: dataclasses.Field[Any], text: str) -> Any:
         return _number(name, text, spec)
     if text not in spec.metadata.get("choices", (text,)):
         raise SettingsError(f"{name} is {text!r}; use one of {', '.join(spec.metadata['choices'])}.")
-    if spec.metadata.get("url") and text:
-        _check_url(name, text)
+    if spec.metadata.get("url") and text and not is_base_url(text):
+        raise SettingsError(f"{name} is not a base URL such as http://localhost:11434 (no query, no password).")
     return text
 
 
@@ -228,14 +270,14 @@ def _number(name: str, text: str, spec: dataclasses.Field[Any]) -> float:
     return value
 
 
-def _check_url(name: str, text: str) -> None:
+def is_base_url(text: str) -> bool:
+    """Whether a text is an http(s) URL without query, fragment and password."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "@" in parts.netloc:
-        raise SettingsError(f"{name} is not a base URL such as http://localhost:11434 (no query, no password).")
+        return False
+    return usable and not parts.query and not parts.fragment and "@" not in parts.netloc
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

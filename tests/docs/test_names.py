@@ -13,7 +13,8 @@ from tests.house.tree import ROOT, source_files
 
 SETTINGS = {spec.metadata["name"] for spec in specs()}
 # Names of the environment that are somebody else's.
-FOREIGN = {*PROXY_NAMES, "SSL_CERT_FILE", "SSL_CERT_DIR"}
+# The last is the variable of an example.
+FOREIGN = {*PROXY_NAMES, "SSL_CERT_FILE", "SSL_CERT_DIR", "LAB_TOKEN"}
 CAPITALS = r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b"
 OWN = r"\bMANA_LLM_[A-Z0-9_]+\b"
 HEADER = r"(?i)\bx-mana-llm-[a-z]+\b"

@@ -95,16 +95,15 @@ def test_path_is_served_when_the_readme_names_it():
             assert _status(running.url + path) != 404, path
 
 
-@pytest.mark.parametrize("model", ["ollama/gemma3:4b", "google/gemini-3.5-flash-lite"])
-@pytest.mark.parametrize(
-    "wish",
-    [{"tools": [TOOL]}, {"response_format": {"type": "json_object"}}, {"messages": PICTURE}],
-    ids=["tools", "structured", "image"],
-)
-def test_capability_is_refused_when_the_readme_calls_it_not_there_yet(model, wish):
-    """What the README says translated providers cannot be asked for yet is answered 400, not passed over."""
+@pytest.mark.parametrize("alias", ["mana/reasoning", "mana/structured", "mana/vision"])
+def test_alias_does_what_it_is_for_when_asked(alias):
+    """The shipped aliases take tools, a JSON format and images at their first entry, the local one."""
+    wishes = {
+        "mana/reasoning": {"tools": [TOOL]},
+        "mana/structured": {"response_format": {"type": "json_object"}},
+        "mana/vision": {"messages": PICTURE},
+    }
     with world() as running:
         client = openai.OpenAI(base_url=running.v1, api_key="none", max_retries=0)
-        with pytest.raises(openai.BadRequestError) as refused:
-            client.chat.completions.create(**{"model": model, "messages": HELLO, **wish})
-    assert refused.value.code == "provider_capability"
+        answer = client.chat.completions.create(**{"model": alias, "messages": HELLO, **wishes[alias]})
+    assert answer.model.startswith("ollama/")

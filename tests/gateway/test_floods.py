@@ -28,7 +28,8 @@ async def flooded(folder, model: str, events: int | None = None):
             await stream.until_events(events)
             answer = stream.answer
             stream.reset()
-            await running.simulator.wait_until(lambda: running.simulator.log[-1].ended == "client-closed")
+            chats = [entry for entry in running.simulator.log if entry.method == "POST"]
+            await running.simulator.wait_until(lambda: chats[-1].ended == "client-closed")
         grown = running.rss_bytes_max() - before
         assert (await call(running.port, "GET /readyz")).status == 200
         return answer, grown

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.caller import begin_chat, call, chat, counted
 from tests.world import World, gateway
 
-# DESIGN 4.4, those that there are: cost, cache results and reloads come with their subjects.
+# docs/behaviour.md, those that there are: cost, cache results and reloads come with their subjects.
 NAMES = {
     "mana_llm_requests": "counter",
     "mana_llm_llm_requests": "counter",
@@ -18,6 +18,7 @@ NAMES = {
     "mana_llm_fallback": "counter",
     "mana_llm_streams_broken": "counter",
     "mana_llm_tokens": "counter",
+    "mana_llm_prompts_truncated": "counter",
     "mana_llm_cancelled": "counter",
     "mana_llm_in_flight": "gauge",
     "mana_llm_provider_healthy": "gauge",
@@ -54,7 +55,7 @@ def test_every_name_is_there_when_nothing_was_asked_yet():
             found = families(answer.body)
             assert {name: found[name].type for name in NAMES} == NAMES
             assert all(found[name].documentation for name in NAMES)
-            assert answer.body.count(b"mana_llm_provider_healthy{") == 6
+            assert answer.body.count(b"mana_llm_provider_healthy{") == len(running.application.entries)
 
     uvloop.run(main())
 
@@ -131,7 +132,8 @@ def test_cancellation_is_counted_when_the_client_leaves(tmp_path):
             # The scrape itself is under way, too.
             assert counted(await scraped(running), "mana_llm_in_flight") == 2
             exchange.close()
-            await running.simulator.wait_until(lambda: running.simulator.log[-1].ended == "client-closed")
+            (asked,) = [entry for entry in running.simulator.log if entry.method == "POST"]
+            await running.simulator.wait_until(lambda: asked.ended == "client-closed")
             text = await scraped(running)
             assert counted(text, "mana_llm_requests_total", model="mana/slow", status="499") == 1
             assert counted(text, "mana_llm_cancelled_total") == 1

@@ -7,7 +7,7 @@ from mana_llm.dialects.openai import OpenAI
 from mana_llm.schema.chat import ChatRequest, Identity
 from mana_llm.schema.errors import ProviderError
 from tests.caller import chat
-from tests.chat_recordings import CLOUDS, body_of, cloud, is_any_stream, provider_of
+from tests.chat_recordings import CLOUDS, asked, body_of, cloud, is_any_stream, provider_of
 from tests.puppet import STREAM_HEAD, puppet, saying
 from tests.recordings import ABSENT, ROOT, recordings
 from tests.world import gateway
@@ -42,7 +42,7 @@ BY_HAND = {
 
 def relayed(provider, pieces) -> bytes:
     """What the client gets, the way the gateway reads, relays and ends."""
-    decoder = provider.open_stream()
+    decoder = provider.open_stream(asked(stream=True))
     encoder = OpenAI().open_stream(ChatRequest({}, "any", stream=True, include_usage=True), "p/m", Identity("ours", 9))
     out = b""
     for piece in (*pieces, None):

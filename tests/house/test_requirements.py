@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from tests.house.tree import ROOT
 
 RUNTIME_DISTRIBUTIONS_MAX = 12
+CLIENT_PINS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "requirements-clients").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
 
@@ -75,12 +76,21 @@ def test_pins_agree_when_a_distribution_is_in_two_files():
         assert pins == {name: development.get(name) for name in pins}
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt", *CLIENT_PINS])
 def test_requirement_has_a_hash_when_it_is_pinned(file):
     """Every requirement is an exact pin followed by at least one SHA-256."""
     blocks = re.split(r"\n(?=\S)", "\n" + _text(file).strip())
     entries = [block for block in blocks if block.strip() and not block.startswith("#")]
     assert [entry[:60] for entry in entries if not (PIN.match(entry) and "--hash=sha256:" in entry)] == []
+
+
+@pytest.mark.parametrize("file", CLIENT_PINS)
+def test_client_has_tests_and_a_runtime_when_it_is_pinned(file):
+    """Every client's environment has its wish list, its tests, and all that the gateway runs on."""
+    name = file.removeprefix("requirements-clients/").removesuffix(".txt")
+    assert (ROOT / file).with_suffix(".in").is_file()
+    assert (ROOT / "tests" / "clients" / f"test_{name.replace('-', '_')}.py").is_file()
+    assert _installed_closure("mana-llm", frozenset({"", "terminal"})) <= _pins(file).keys()
 
 
 def test_version_agrees_when_the_package_and_the_project_state_it():

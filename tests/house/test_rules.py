@@ -25,7 +25,8 @@ MUTATORS = {"append", "extend", "insert", "update", "add", "setdefault", "pop", 
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*|__\w+__")
 # "openai" is also a dialect and a client library; it means the provider when it stands alone or leads a name.
 PROVIDER = re.compile(
-    r"(?<![a-z])(?:ollama|openrouter|groq|together|google|gemini)(?![a-z])|^openai(?:$|/|_(?:api|base|url))"
+    r"(?<![a-z])(?:ollama|openrouter|groq|together|google|gemini|mistral|deepseek|xai|fireworks|cerebras|perplexity"
+    r"|nvidia|sambanova|deepinfra|hyperbolic|moonshot|huggingface)(?![a-z])|^openai(?:$|/|_(?:api|base|url))"
 )
 # Where a provider's name belongs: its file or row, the settings, the simulator and what starts the simulator.
 PROVIDER_HOMES = (

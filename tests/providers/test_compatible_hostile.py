@@ -10,7 +10,7 @@ from mana_llm.dialects.openai import OpenAI
 from mana_llm.schema.chat import ChatRequest, Identity
 from mana_llm.schema.errors import ProviderError
 from mana_llm.schema.wire import encode_json
-from tests.chat_recordings import CLOUDS, cloud
+from tests.chat_recordings import CLOUDS, asked, cloud
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["error", "stop"]),
@@ -53,7 +53,7 @@ FOLDERS = st.sampled_from([*CLOUDS])
 def test_whole_answer_is_an_answer_or_a_failure_when_it_is_anything(folder, body):
     """Whatever JSON or bytes a server answers: a ProviderError, or something that can be written for a client."""
     try:
-        completion = cloud(folder).decode_chat(body)
+        completion = cloud(folder).decode_chat(body, asked())
     except ProviderError:
         return
     assert completion.usage is None or min(completion.usage.tokens_in, completion.usage.tokens_out) >= 0
@@ -64,7 +64,7 @@ def test_whole_answer_is_an_answer_or_a_failure_when_it_is_anything(folder, body
 @given(FOLDERS, st.lists(BODIES, max_size=4), st.booleans())
 def test_stream_is_an_answer_or_a_failure_when_it_is_anything(folder, bodies, include_usage):
     """Whatever events a server sends: they end in `done` or `failure`, and all that comes out can be written."""
-    decoder = cloud(folder).open_stream()
+    decoder = cloud(folder).open_stream(asked(stream=True))
     encoder = OpenAI().open_stream(ChatRequest({}, "m", True, include_usage), "p/m", Identity("id", 1))
     out = b""
     for body in bodies:
@@ -96,7 +96,7 @@ def test_error_has_a_class_when_its_body_is_anything(folder, status, body):
 def test_answer_stands_when_its_usage_is_nonsense(usage):
     """Odd usage costs the accounts, never the answer: whole or streamed, it counts as not told or as nothing."""
     body = b'{"choices":[{"index":0,"message":{"content":"a"}}],"usage":%b}' % usage
-    completion = cloud("openai-chat").decode_chat(body)
+    completion = cloud("openai-chat").decode_chat(body, asked())
     assert completion.usage is None or completion.usage.tokens_in == 0
     assert completion.fields["choices"]
 
@@ -121,11 +121,11 @@ def test_failure_is_typed_when_a_member_is_of_another_shape(members):
     """Choices that are none, depth, NaN, broken text: a ProviderError for each cloud."""
     for folder in CLOUDS:
         with pytest.raises(ProviderError):
-            cloud(folder).decode_chat(b"{%b}" % members)
+            cloud(folder).decode_chat(b"{%b}" % members, asked())
 
 
 @pytest.mark.parametrize("word", [b"5", b'["stop"]', b"{}"])
 def test_failure_is_typed_when_a_finish_is_no_word(word):
     """Where finish words are translated, one that is no word is a ProviderError."""
     with pytest.raises(ProviderError):
-        cloud("together").decode_chat(b'{"choices":[{"index":0,"finish_reason":%b}]}' % word)
+        cloud("together").decode_chat(b'{"choices":[{"index":0,"finish_reason":%b}]}' % word, asked())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mana_llm.providers.google import Google
 from mana_llm.schema import errors
+from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.wire import Origin
 
 KEY = "AIzaSyMadeUpForTests_0123456789"
@@ -17,6 +18,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 COUNTS = {"promptTokenCount": 3, "candidatesTokenCount": 4, "totalTokenCount": 7}
+ASKED = ChatRequest({}, "", stream=False, include_usage=False)
 
 
 def google():
@@ -32,7 +34,7 @@ def answer(*parts, reason="STOP", **members):
 
 
 def streamed(*bodies):
-    decoder = google().open_stream()
+    decoder = google().open_stream(ASKED)
     chunks = decoder.feed(b"".join(b"data: %b\r\n\r\n" % body for body in bodies))
     return chunks + decoder.end(), decoder
 
@@ -54,7 +56,7 @@ def streamed(*bodies):
 def test_finish_is_openais_when_content_came_before_it(reason, finish):
     """After content every reason but a failed call is a finish, plain and streamed."""
     body = answer({"text": "a"}, reason=reason)
-    (choice,) = google().decode_chat(body).fields["choices"]
+    (choice,) = google().decode_chat(body, ASKED).fields["choices"]
     chunks, decoder = streamed(answer({"text": "a"}, reason=None), body)
     assert choice["finish_reason"] == chunks[-1].choices[0]["finish_reason"] == finish
     assert decoder.done
@@ -89,12 +91,22 @@ def test_finish_is_openais_when_content_came_before_it(reason, finish):
 def test_failure_is_the_same_when_it_is_plain_or_streamed(body, error):
     """A block, a cut, a failed call, an error in a 200: one class both ways."""
     with pytest.raises(error) as caught:
-        google().decode_chat(body)
+        google().decode_chat(body, ASKED)
     _, decoder = streamed(body)
     assert type(caught.value) is type(decoder.failure) is error
     assert decoder.done is False
     if b"FUNCTION_CALL" in body or b"TOOL_CALL" in body:
         assert caught.value.health == decoder.failure.health == "none"
+
+
+def test_failure_says_nothing_of_the_content_when_gemini_quotes_it():
+    """A failed call's words and a block's ratings hold what the model or the client wrote: they stay here."""
+    candidate = {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": "Malformed: print(secret)", "content": {}}
+    broken = answer({"functionCall": {"name": "f", "args": "secret"}})
+    for body in (json.dumps({"candidates": [candidate]}).encode(), broken):
+        with pytest.raises(errors.ProviderError) as caught:
+            google().decode_chat(body, ASKED)
+        assert "secret" not in str(caught.value)
 
 
 def test_failure_follows_the_good_chunks_when_a_stream_breaks():
@@ -133,7 +145,7 @@ def test_signatures_stay_with_their_parts_when_an_answer_has_them():
         {"functionCall": {"id": "g1", "name": "g"}},
         {"text": "", "thoughtSignature": "two"},
     ]
-    (choice,) = google().decode_chat(answer(*parts)).fields["choices"]
+    (choice,) = google().decode_chat(answer(*parts), ASKED).fields["choices"]
     message = choice["message"]
     first, second = message["tool_calls"]
     assert (message["content"], message["reasoning_content"]) == ("so", "thinking")
@@ -154,7 +166,7 @@ def test_signature_alone_is_no_content_when_it_ends_a_stream():
 def test_images_are_data_urls_when_the_model_draws():
     """An inline image is kept, as a data URL on the message."""
     blob = {"inlineData": {"mimeType": "image/png", "data": "QUJD"}}
-    (choice,) = google().decode_chat(answer(blob)).fields["choices"]
+    (choice,) = google().decode_chat(answer(blob), ASKED).fields["choices"]
     assert choice["message"]["images"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}]
 
 
@@ -171,7 +183,7 @@ def test_choices_are_kept_apart_when_several_are_asked():
         (0, {}, "stop"),
         (1, {"role": "assistant"}, "content_filter"),
     ]
-    whole = google().decode_chat(json.dumps({"candidates": candidates}).encode())
+    whole = google().decode_chat(json.dumps({"candidates": candidates}).encode(), ASKED)
     assert [choice["finish_reason"] for choice in whole.fields["choices"]] == ["stop", "content_filter"]
 
 
@@ -182,7 +194,7 @@ def test_logprobs_have_openais_shape_when_gemini_gives_them():
         "topCandidates": [{"candidates": [{"token": "é", "logProbability": -0.5}]}],
     }
     candidate = {"content": {"parts": [{"text": "éb"}]}, "finishReason": "STOP", "logprobsResult": result}
-    (choice,) = google().decode_chat(json.dumps({"candidates": [candidate]}).encode()).fields["choices"]
+    (choice,) = google().decode_chat(json.dumps({"candidates": [candidate]}).encode(), ASKED).fields["choices"]
     row = {"token": "é", "logprob": -0.5, "bytes": [195, 169]}
     assert choice["logprobs"]["content"] == [
         {**row, "top_logprobs": [row]},
@@ -213,6 +225,22 @@ def test_models_are_those_that_chat_or_embed_when_they_are_listed():
     assert (call.endpoint.method, call.endpoint.target) == ("GET", "/v1beta/models?pageSize=1000")
 
 
+@pytest.mark.parametrize(
+    ("name", "capabilities"),
+    [
+        ("gemini-3.5-flash", ("completion", "vision", "tools", "thinking")),
+        ("gemini-2.5-flash-image", ("completion", "vision", "thinking")),
+        ("gemini-2.5-flash-preview-tts", ("completion", "thinking")),
+        ("gemma-4-27b", ("completion", "thinking")),
+    ],
+)
+def test_capabilities_say_what_is_known_when_the_list_does_not(name, capabilities):
+    """Every Gemini that chats sees and calls functions, but for those that speak or draw."""
+    row = {"name": f"models/{name}", "supportedGenerationMethods": ["generateContent"], "thinking": True}
+    (model,) = google().decode_models(json.dumps({"models": [row]}).encode())
+    assert model.capabilities == capabilities
+
+
 ANSWERS = st.fixed_dictionaries(
     {},
     optional={
@@ -233,15 +261,15 @@ ANSWERS = st.fixed_dictionaries(
 @settings(max_examples=200, deadline=None)
 def test_decoders_raise_only_provider_errors_when_bytes_are_arbitrary(body, status):
     """No bytes break a decoder: streams set `failure`, all else is a ProviderError."""
-    decoder = google().open_stream()
+    decoder = google().open_stream(ASKED)
     decoder.feed(body)
     decoder.feed(b"\n\ndata: " + body + b"\n\n")
     decoder.end()
     assert decoder.done or decoder.failure is not None
     assert isinstance(google().decode_error(status, [(b"retry-after", body)], body), errors.ProviderError)
-    for decode in (google().decode_chat, google().decode_models):
+    for decode in (lambda: google().decode_chat(body, ASKED), lambda: google().decode_models(body)):
         try:
-            decode(body)
+            decode()
         except errors.ProviderError:
             continue
 
@@ -251,4 +279,4 @@ def test_decoders_stand_hostile_json_when_it_is_deep_or_broken(body):
     """Depth, NaN and bad UTF-8 are a provider's failure and nothing else."""
     assert isinstance(google().decode_error(500, [], body), errors.ProviderServerError)
     with pytest.raises(errors.ProviderError):
-        google().decode_chat(body)
+        google().decode_chat(body, ASKED)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mana_llm.providers.google import Google
+from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.errors import (
     ProviderAuthError,
     ProviderBlockedError,
@@ -38,6 +39,7 @@ FAILING = {
     ),
     "pydantic+pydantic-ai--test_google__test_google_model_safety_settings.yaml.json#0": ProviderBlockedError,
 }
+ASKED = ChatRequest({}, "", stream=False, include_usage=False)
 
 
 def google():
@@ -120,11 +122,11 @@ def test_whole_answer_says_what_gemini_said_when_it_was_recorded(recording):
     """A whole answer keeps text, thoughts, calls, signatures and counts, with OpenAI's finish reason."""
     if recording.file in FAILING:
         with pytest.raises(FAILING[recording.file]):
-            google().decode_chat(recording.body)
+            google().decode_chat(recording.body, ASKED)
         return
     event = json.loads(recording.body)
     parts = parts_of([event])
-    completion = google().decode_chat(recording.body)
+    completion = google().decode_chat(recording.body, ASKED)
     (choice,) = completion.fields["choices"]
     message = choice["message"]
     assert message["role"] == "assistant"
@@ -145,7 +147,7 @@ def test_stream_says_what_gemini_said_when_it_was_recorded(recording):
     """The chunks of a stream put together are the events put together; finish and last usage end it."""
     events = events_of(recording)
     parts = parts_of(events)
-    chunks, ending = streamed(google().open_stream(), [body_of(recording)])
+    chunks, ending = streamed(google().open_stream(ASKED), [body_of(recording)])
     assert ending == (True, type(None), None)
     deltas = [choice["delta"] for chunk in chunks for choice in chunk.choices]
     assert "".join(delta.get("content", "") for delta in deltas) == text_of(parts, thought=False)
@@ -167,7 +169,7 @@ def test_stream_says_what_gemini_said_when_it_was_recorded(recording):
 @pytest.mark.parametrize("recording", cases(FOLDER, is_stream))
 def test_stream_is_the_same_when_it_is_split_at_any_byte(recording):
     """Where the network splits a stream changes nothing, inside CRLF CRLF too."""
-    assert_same_at_every_split(google().open_stream, body_of(recording), b"\r\n\r\n")
+    assert_same_at_every_split(lambda: google().open_stream(ASKED), body_of(recording), b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("recording", cases(FOLDER, is_error))

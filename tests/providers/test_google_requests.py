@@ -34,15 +34,50 @@ NAMES = st.sampled_from(
         "top_logprobs",
         "tools",
         "tool_choice",
+        "functions",
+        "parallel_tool_calls",
         "response_format",
         "reasoning_effort",
+        "reasoning",
         "modalities",
         "user",
         "metadata",
     ]
 )
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "x"])
-MESSAGES = st.lists(st.fixed_dictionaries({}, optional={"role": ROLES | JSON, "content": JSON}) | JSON, max_size=3)
+PARTS = st.lists(
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["text", "image_url", "input_audio", "file", "video_url", "x"])},
+        optional={
+            "text": JSON,
+            "image_url": JSON | st.fixed_dictionaries({"url": st.text() | st.just("data:image/png;base64,AA==")}),
+            "input_audio": st.fixed_dictionaries({"data": st.text(), "format": st.sampled_from(["wav", "x"])}),
+            "file": JSON,
+            "video_url": JSON,
+        },
+    ),
+    max_size=2,
+)
+CALLS = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.sampled_from(["a", "b", "call_mana_1"]), "function": st.fixed_dictionaries({"name": st.just("f")})},
+        optional={"extra_content": JSON, "type": st.sampled_from(["function", "custom"])},
+    ),
+    max_size=2,
+)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "role": ROLES | JSON,
+            "content": JSON | PARTS,
+            "tool_calls": CALLS,
+            "tool_call_id": st.sampled_from(["a", "b", "call_mana_1"]),
+        },
+    )
+    | JSON,
+    max_size=4,
+)
 
 
 def google():
@@ -81,31 +116,73 @@ def test_config_carries_the_sampling_when_it_is_given(fields, config):
     assert sent(**fields)["generationConfig"] == config
 
 
+SHOWN = {"includeThoughts": True}
+
+
 @pytest.mark.parametrize(
     ("model", "effort", "config"),
     [
         ("gemini-2.5-flash", "none", {"thinkingBudget": 0}),
         ("gemini-2.5-pro", "none", {"thinkingBudget": 128}),
-        ("gemini-2.5-pro", "low", {"thinkingBudget": 1024}),
-        ("gemini-3.5-flash", "minimal", {"thinkingLevel": "MINIMAL"}),
-        ("gemini-3-pro-preview", "none", {"thinkingLevel": "LOW"}),
-        ("gemini-3.8-flash", "minimal", {"thinkingLevel": "LOW"}),
-        ("gemini-flash-latest", "minimal", {"thinkingLevel": "LOW"}),
-        ("models/gemini-4-argon", "xhigh", {"thinkingLevel": "HIGH"}),
+        ("gemini-2.5-pro", "low", {"thinkingBudget": 1024, **SHOWN}),
+        ("gemini-2.5-flash", "minimal", {"thinkingBudget": 128, **SHOWN}),
+        ("gemini-2.5-flash-lite", "minimal", {"thinkingBudget": 512, **SHOWN}),
+        ("gemini-2.5-flash-lite", "none", {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", "max", {"thinkingBudget": 24576, **SHOWN}),
+        ("gemini-3-flash-preview", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.5-flash", "minimal", {"thinkingLevel": "MINIMAL", **SHOWN}),
+        *((name, "minimal", {"thinkingLevel": "LOW", **SHOWN}) for name in ("gemini-3.7-flash", "gemini-3.8-flash")),
+        *((name, "none", {"thinkingLevel": "LOW"}) for name in ("gemini-3-pro-preview", "gemini-3.1-pro-preview")),
+        ("gemini-flash-latest", "minimal", {"thinkingLevel": "LOW", **SHOWN}),
+        ("gemini-3.5-flash", "medium", {"thinkingLevel": "MEDIUM", **SHOWN}),
+        ("models/gemini-4-argon", "xhigh", {"thinkingLevel": "HIGH", **SHOWN}),
     ],
 )
 def test_thinking_follows_the_effort_when_the_model_has_one(model, effort, config):
-    """2.5 takes a budget, 3 and later a level, and no model gets what it refuses."""
-    call = google().encode_chat(request(reasoning_effort=effort), model)
-    assert json.loads(call.body)["generationConfig"] == {"thinkingConfig": config}
-    assert call.ignored == ()
+    """2.5 takes a budget, 3 and later a level, no model gets what it refuses; both spellings of the wish mean one."""
+    for fields in ({"reasoning_effort": effort}, {"reasoning": {"effort": effort}}):
+        call = google().encode_chat(request(**fields), model)
+        assert json.loads(call.body)["generationConfig"] == {"thinkingConfig": config}
+        assert call.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "config"),
+    [
+        ("gemini-2.5-pro", {"reasoning": {"max_tokens": 99999}}, {"thinkingBudget": 32768, **SHOWN}),
+        ("gemini-2.5-flash", {"reasoning": {"max_tokens": 700, "exclude": True}}, {"thinkingBudget": 700}),
+        ("gemini-2.5-flash", {"reasoning": {"max_tokens": 0}}, {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", {"reasoning": {"enabled": False}}, {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", {"reasoning": {"enabled": True}}, SHOWN),
+        ("gemini-3.5-flash", {"reasoning": {"max_tokens": 127}}, {"thinkingLevel": "MINIMAL", **SHOWN}),
+        ("gemini-3.5-flash", {"reasoning": {"max_tokens": 1500}}, {"thinkingLevel": "LOW", **SHOWN}),
+        ("gemini-3.5-flash", {"reasoning": {"max_tokens": 99999}}, {"thinkingLevel": "HIGH", **SHOWN}),
+        ("gemini-3.5-flash", {"reasoning": {"effort": "low", "exclude": True}}, {"thinkingLevel": "LOW"}),
+        (
+            "gemini-3.5-flash",
+            {"reasoning_effort": "high", "reasoning": {"effort": "low"}},
+            {"thinkingLevel": "HIGH", **SHOWN},
+        ),
+    ],
+)
+def test_thinking_follows_the_other_wishes_when_reasoning_is_an_object(model, fields, config):
+    """Tokens, exclusion and the switch of OpenRouter's form are understood; OpenAI's field goes before it."""
+    assert sent(model, **fields)["generationConfig"] == {"thinkingConfig": config}
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-2.5-pro", "gemini-3.5-flash", "gemini-4-argon"])
+@pytest.mark.parametrize("fields", [{}, {"reasoning_effort": None}, {"reasoning": {"exclude": True}}])
+def test_nothing_is_said_of_thinking_when_nobody_asked(model, fields):
+    """Without a wish for reasoning no model hears of it."""
+    assert "generationConfig" not in sent(model, **fields)
 
 
 def test_effort_is_ignored_when_the_model_has_no_thinking_to_set():
     """Gemma and 2.0 refuse a thinkingConfig, so the field is named instead."""
-    call = google().encode_chat(request(reasoning_effort="low"), "gemma-4-27b")
-    assert "generationConfig" not in json.loads(call.body)
-    assert call.ignored == ("reasoning_effort",)
+    for model in ("gemma-4-27b", "gemini-2.0-flash"):
+        call = google().encode_chat(request(reasoning_effort="low", reasoning={"effort": "low"}), model)
+        assert "generationConfig" not in json.loads(call.body)
+        assert call.ignored == ("reasoning", "reasoning_effort")
 
 
 def test_turns_are_merged_when_neighbours_have_one_role():
@@ -138,6 +215,7 @@ def test_ignored_names_what_has_no_place_when_it_was_given():
     messages = [{"role": "user", "content": "hi", "name": "bob"}]
     call = google().encode_chat(request(**fields, messages=messages), "m")
     assert call.ignored == ("logit_bias", "messages[].name", "parallel_tool_calls", "user")
+    assert google().encode_chat(request(parallel_tool_calls=True), "m").ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -177,8 +255,11 @@ def test_key_is_refused_when_it_could_not_be_a_header(key):
         ({"messages": [*ASKED, {"role": "user", "content": 5}]}, errors.RequestError, "messages[1].content"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, errors.RequestError, "messages[0].role"),
         ({"messages": [{"role": "system", "content": "x"}]}, errors.ProviderCapabilityError, "messages"),
-        ({"tools": [{"type": "function"}]}, errors.ProviderCapabilityError, "tools"),
-        ({"response_format": {"type": "json_schema"}}, errors.ProviderCapabilityError, "response_format"),
+        ({"reasoning": {"effort": "much"}}, errors.RequestError, "reasoning.effort"),
+        ({"reasoning": {"max_tokens": -1}}, errors.RequestError, "reasoning.max_tokens"),
+        ({"reasoning": "much"}, errors.RequestError, "reasoning"),
+        ({"modalities": ["text", "audio"]}, errors.ProviderCapabilityError, "modalities"),
+        ({"web_search_options": {}}, errors.ProviderCapabilityError, "web_search_options"),
         (
             {"messages": [{"role": "function", "content": "x"}]},
             errors.ProviderCapabilityError,

@@ -2,18 +2,14 @@
 
 import json
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mana_llm.providers.failures import failure_for, retry_after_s
-from mana_llm.providers.ollama import Ollama
 from mana_llm.schema import errors
-from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.wire import Origin
+from tests.providers.ollama_world import line, ollama, request, says
 
-ASKED = [{"role": "user", "content": "hi"}]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -21,29 +17,11 @@ JSON = st.recursive(
 )
 
 
-def ollama():
-    return Ollama(Origin("http", "localhost", 11434))
-
-
-def request(stream=False, **fields):
-    raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in {"messages": ASKED, **fields}.items()}
-    return ChatRequest(raw, "", stream, include_usage=False)
-
-
-def line(done=False, **members):
-    head = {"model": "m", "created_at": "2026-07-28T06:38:03.222822Z", "done": done}
-    return json.dumps({**head, **members}).encode() + b"\n"
-
-
-def says(**message):
-    return line(message={"role": "assistant", **message})
-
-
 DONE = line(done=True, done_reason="stop", message={"content": ""}, prompt_eval_count=3, eval_count=4)
 
 
 def streamed(*lines):
-    decoder = ollama().open_stream()
+    decoder = ollama().open_stream(request())
     return decoder.feed(b"".join(lines)) + decoder.end(), decoder
 
 
@@ -109,7 +87,7 @@ def test_truncation_is_an_error_when_no_content_came_before_it():
     _, decoder = streamed(cut)
     assert type(decoder.failure) is errors.ProviderTruncatedError
     with pytest.raises(errors.ProviderTruncatedError):
-        ollama().decode_chat(cut)
+        ollama().decode_chat(cut, request())
     for content in ({"content": "a"}, {"thinking": "a"}):
         chunks, decoder = streamed(says(**content), cut)
         assert chunks[-1].choices[0]["finish_reason"] == "length"
@@ -122,12 +100,12 @@ def test_answer_without_a_message_is_a_protocol_error_when_it_is_done(message):
     _, decoder = streamed(line(done=True, done_reason="stop", **message))
     assert type(decoder.failure) is errors.ProviderProtocolError
     with pytest.raises(errors.ProviderProtocolError):
-        ollama().decode_chat(line(done=True, done_reason="stop", **message))
+        ollama().decode_chat(line(done=True, done_reason="stop", **message), request())
 
 
 def test_line_too_long_is_a_protocol_error_when_it_outgrows_its_limit():
     """A line without end does not fill the memory."""
-    decoder = ollama().open_stream()
+    decoder = ollama().open_stream(request())
     for _ in range(9):
         decoder.feed(b"x" * 1024 * 1024)
     assert type(decoder.failure) is errors.ProviderProtocolError
@@ -137,7 +115,7 @@ def test_logprobs_have_openais_shape_when_the_server_gives_them():
     """Ollama's rows are OpenAI's, with every member present."""
     rows = [{"token": "a", "logprob": -0.5, "bytes": [97]}]
     body = line(done=True, message={"content": "a"}, logprobs=rows)
-    (choice,) = ollama().decode_chat(body).fields["choices"]
+    (choice,) = ollama().decode_chat(body, request()).fields["choices"]
     assert choice["logprobs"] == {"content": [{**rows[0], "top_logprobs": []}], "refusal": None}
 
 
@@ -146,6 +124,10 @@ def test_logprobs_have_openais_shape_when_the_server_gives_them():
     [
         (400, "model is required", errors.ProviderRequestError, None),
         (400, '"m" does not support tools', errors.ProviderCapabilityError, "provider_capability"),
+        (400, '"m" does not support chat', errors.ProviderCapabilityError, "provider_capability"),
+        (400, "invalid input type", errors.ProviderRequestError, None),
+        (400, "top_logprobs must be between 0 and 20", errors.ProviderRequestError, None),
+        (404, 'model "x" not found, try pulling it first', errors.ProviderRequestError, "model_not_found"),
         (400, '"m" does not support thinking', errors.ProviderCapabilityError, "provider_capability"),
         (
             400,
@@ -165,7 +147,13 @@ def test_logprobs_have_openais_shape_when_the_server_gives_them():
         (499, "request canceled", errors.ProviderServerError, "provider_server"),
         (500, "model runner has unexpectedly stopped", errors.ProviderServerError, "provider_server"),
         (502, "x", errors.ProviderServerError, "provider_server"),
-        (503, "server busy, please try again.", errors.ProviderServerError, "provider_server"),
+        (
+            503,
+            "server busy, please try again.  maximum pending requests exceeded",
+            errors.ProviderServerError,
+            "provider_server",
+        ),
+        (503, "Server overloaded, please retry shortly (ref: x)", errors.ProviderServerError, "provider_server"),
         (302, "x", errors.ProviderServerError, "provider_server"),
         (200, "late", errors.ProviderServerError, "provider_server"),
     ],
@@ -176,6 +164,14 @@ def test_error_has_its_class_when_ollama_answers_a_status(status, text, error, c
     assert (type(got), got.code) == (error, code)
     if error is errors.ProviderRequestError:
         assert (got.status, got.message) == (status, text)
+
+
+def test_cache_hits_are_told_when_the_server_tells_them():
+    """The cached part of the prompt is a part of its tokens; a server that says nothing of it gives no details."""
+    told = line(done=True, message={"content": "a"}, prompt_eval_count=9, prompt_eval_cached_count=5, eval_count=1)
+    usage = ollama().decode_chat(told, request()).usage
+    assert (usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens) == (9, 5)
+    assert ollama().decode_chat(DONE, request()).usage.prompt_tokens_details is None
 
 
 def test_error_is_a_protocol_error_when_a_200_is_not_ollamas():
@@ -233,12 +229,12 @@ def test_models_say_what_they_can_when_the_server_is_new():
 @settings(max_examples=150, deadline=None)
 def test_decoders_raise_only_provider_errors_when_bytes_are_arbitrary(body, status):
     """No bytes break a decoder: streams set `failure`, all else is a ProviderError."""
-    decoder = ollama().open_stream()
+    decoder = ollama().open_stream(request())
     decoder.feed(body)
     decoder.end()
     assert decoder.done or decoder.failure is not None
     assert isinstance(ollama().decode_error(status, [(b"retry-after", body)], body), errors.ProviderError)
-    for decode in (ollama().decode_chat, ollama().decode_models):
+    for decode in (lambda said: ollama().decode_chat(said, request()), ollama().decode_models):
         try:
             decode(body)
         except errors.ProviderError:
@@ -250,4 +246,4 @@ def test_decoders_stand_hostile_json_when_it_is_deep_or_broken(body):
     """Depth, NaN and bad UTF-8 are a provider's failure and nothing else."""
     assert isinstance(ollama().decode_error(500, [], body), errors.ProviderServerError)
     with pytest.raises(errors.ProviderError):
-        ollama().decode_chat(body)
+        ollama().decode_chat(body, request())

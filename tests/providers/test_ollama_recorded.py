@@ -2,14 +2,17 @@
 
 import json
 
+import msgspec
 import pytest
 
 from mana_llm.providers.ollama import Ollama
+from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.errors import ProviderRequestError, ProviderTruncatedError
 from mana_llm.schema.wire import Origin
 from tests.recordings import ABSENT, ROOT, assert_same_at_every_split, cases, recordings, streamed
 
 FOLDER = "ollama-native"
+ASKED = ChatRequest({"messages": msgspec.Raw(b'[{"role":"user","content":"hi"}]')}, "", False, include_usage=False)
 # By path: what is not chat. /api/tags is models and has a test of its own.
 OTHER_PATHS = ("/api/embed", "/api/embeddings", "/api/generate", "/api/pull", "/api/tags")
 # By name: fixtures whose url is unknown.
@@ -72,9 +75,9 @@ def test_whole_answer_says_what_ollama_said_when_it_was_recorded(recording):
     lines = lines_of(recording)
     if lines[-1].get("done_reason") == "length" and not said(lines, "content") + said(lines, "thinking"):
         with pytest.raises(ProviderTruncatedError):
-            ollama().decode_chat(recording.body)
+            ollama().decode_chat(recording.body, ASKED)
         return
-    completion = ollama().decode_chat(recording.body)
+    completion = ollama().decode_chat(recording.body, ASKED)
     (choice,) = completion.fields["choices"]
     message = choice["message"]
     assert (message["content"] or "", message.get("reasoning_content", "")) == (
@@ -100,7 +103,7 @@ def test_whole_answer_says_what_ollama_said_when_it_was_recorded(recording):
 def test_stream_says_what_ollama_said_when_it_was_recorded(recording):
     """The chunks of a stream put together are the lines put together; finish and usage are on the last."""
     lines = lines_of(recording)
-    decoder = ollama().open_stream()
+    decoder = ollama().open_stream(ASKED)
     chunks, ending = streamed(decoder, [recording.body])
     assert ending == (True, type(None), None)
     deltas = [chunk.choices[0]["delta"] for chunk in chunks]
@@ -126,7 +129,7 @@ def test_stream_says_what_ollama_said_when_it_was_recorded(recording):
 @pytest.mark.parametrize("recording", cases(FOLDER, lambda found: is_stream(found) or is_whole(found)))
 def test_stream_is_the_same_when_it_is_split_at_any_byte(recording):
     """Where the network splits a stream changes nothing; a whole answer is a stream of one line."""
-    assert_same_at_every_split(ollama().open_stream, recording.body, b"\n")
+    assert_same_at_every_split(lambda: ollama().open_stream(ASKED), recording.body, b"\n")
 
 
 @pytest.mark.parametrize("recording", cases(FOLDER, lambda found: found.status >= 400))

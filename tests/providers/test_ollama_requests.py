@@ -2,18 +2,17 @@
 
 import copy
 import json
+from contextlib import suppress
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mana_llm.providers.ollama import Ollama
 from mana_llm.schema import errors
-from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.wire import Origin
+from tests.providers.ollama_world import ASKED, ollama, request, sent
 
-ASKED = [{"role": "user", "content": "hi"}]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -40,30 +39,37 @@ NAMES = st.sampled_from(
         "metadata",
     ]
 )
-ROLES = st.sampled_from(["system", "user", "assistant", "tool", "x"])
-MESSAGES = st.lists(st.fixed_dictionaries({}, optional={"role": ROLES | JSON, "content": JSON}) | JSON, max_size=3)
-
-
-def ollama():
-    return Ollama(Origin("http", "localhost", 11434))
-
-
-def request(stream=False, **fields):
-    raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in {"messages": ASKED, **fields}.items()}
-    return ChatRequest(raw, "", stream, include_usage=False)
-
-
-def sent(**fields):
-    return json.loads(ollama().encode_chat(request(**fields), "m").body)
-
-
-def line(done=False, **members):
-    head = {"model": "m", "created_at": "2026-07-28T06:38:03.222822Z", "done": done}
-    return json.dumps({**head, **members}).encode() + b"\n"
-
-
-def says(**message):
-    return line(message={"role": "assistant", **message})
+ROLES = st.sampled_from(["system", "user", "assistant", "tool", "function", "x"])
+URLS = st.sampled_from(["http://x/a.png", "data:image/png;base64,iVBO", "data:image/png;base64,x", "data:,x", "\udcff"])
+PARTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "image_url", "input_audio", "file", "refusal"])},
+    optional={
+        "text": st.text(max_size=3),
+        "image_url": URLS | st.fixed_dictionaries({"url": URLS}) | JSON,
+        "input_audio": st.fixed_dictionaries({"data": st.sampled_from(["", "AAAA", "AAA"])}) | JSON,
+    },
+)
+NAMED = st.fixed_dictionaries({"name": st.sampled_from(["f", "g"])}, optional={"arguments": st.text(max_size=3) | JSON})
+CALLS = st.lists(st.fixed_dictionaries({"id": st.sampled_from(["1", "2"])}, optional={"function": NAMED}), max_size=2)
+MEMBERS = {"role": ROLES | JSON, "content": st.lists(PARTS, max_size=2) | JSON, "tool_calls": CALLS}
+MEMBERS |= {"tool_call_id": st.sampled_from(["1", "2"]), "function_call": NAMED}
+MESSAGES = st.lists(st.fixed_dictionaries({}, optional=MEMBERS) | JSON, max_size=3)
+REFS = st.sampled_from(["#", "#/$defs/a", "#/$defs/b", "#/properties/a", "x"])
+SCHEMAS = st.recursive(
+    st.fixed_dictionaries({}, optional={"$ref": REFS, "type": st.sampled_from(["string", "object"])}),
+    lambda inner: st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.fixed_dictionaries({"a": inner}),
+            "allOf": st.lists(inner, max_size=2),
+            "oneOf": st.lists(inner, max_size=2),
+            "$defs": st.fixed_dictionaries({"a": inner, "b": inner}),
+        },
+    ),
+    max_leaves=6,
+)
+FUNCTIONS = st.fixed_dictionaries({"name": st.sampled_from(["f", "g"])}, optional={"parameters": SCHEMAS | JSON})
+TOOLS = st.lists(st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTIONS}), max_size=2)
 
 
 def test_body_holds_only_what_was_asked_when_nothing_else_was_given():
@@ -117,17 +123,26 @@ def test_think_follows_the_effort_when_one_is_given(effort, think):
     assert sent(reasoning_effort=effort)["think"] == think
 
 
+def test_effort_none_is_the_least_level_when_the_model_takes_only_levels():
+    """gpt-oss cannot be kept from thinking: it is asked for the least, and the field is named as ignored."""
+    call = ollama().encode_chat(request(reasoning_effort="none"), "gpt-oss:20b")
+    assert (json.loads(call.body)["think"], call.ignored) == ("low", ("reasoning_effort",))
+    assert ollama().encode_chat(request(reasoning_effort="none"), "qwen3:8b").ignored == ()
+
+
 def test_messages_keep_their_words_when_roles_and_parts_differ():
     """A developer is a system, parts are lines, and reasoning goes back as thinking."""
     messages = [
         {"role": "developer", "content": "be brief"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": "c", "reasoning_content": "why"},
+        {"role": "assistant", "content": "d", "reasoning": "so"},
     ]
     assert sent(messages=messages)["messages"] == [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "a\nb"},
         {"role": "assistant", "content": "c", "thinking": "why"},
+        {"role": "assistant", "content": "d", "thinking": "so"},
     ]
 
 
@@ -149,6 +164,11 @@ def test_ignored_names_what_has_no_place_when_it_was_given():
         ({"reasoning_effort": "much"}, "reasoning_effort"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
+            "response_format.json_schema.schema",
+        ),
         ({"messages": None}, "messages"),
         ({"messages": {}}, "messages"),
         ({"messages": []}, "messages"),
@@ -175,14 +195,23 @@ def test_request_is_refused_with_its_place_when_it_cannot_be_read(fields, param)
     ("fields", "param"),
     [
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0]"),
+        ({"functions": [{"name": "x"}]}, "functions"),
+        ({"function_call": {"name": "x"}}, "function_call"),
+        ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]}]},
             "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom", "custom": {}}]}]},
+            "messages[0].tool_calls[0]",
         ),
     ],
 )
@@ -202,11 +231,14 @@ def test_endpoint_has_prefix_and_headers_when_they_are_given():
     assert (models.endpoint.method, models.endpoint.target, models.body) == ("GET", "/x/api/tags", b"")
 
 
-@given(st.dictionaries(NAMES, JSON, max_size=4), MESSAGES | JSON, st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_encode_raises_only_what_it_may_when_values_are_arbitrary(fields, messages, stream):
+@given(st.dictionaries(NAMES, JSON, max_size=4), MESSAGES | JSON, TOOLS, st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_encode_raises_only_what_it_may_when_values_are_arbitrary(fields, messages, tools, stream):
     """Any JSON in any field gives a body or one of two errors, twice the same, and changes no request."""
-    asked = request(stream, **{"messages": messages, **fields})
+    asked = request(stream, **{"messages": messages, "tools": tools, **fields})
+    for ask in (ollama().question, lambda asked, _: ollama().urls_to_fetch(asked)):
+        with suppress(errors.RequestError, errors.ProviderCapabilityError):
+            ask(asked, "m")
     before = copy.copy(asked.fields)
     outcomes = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""DESIGN 4.2's table: what happened, whether the walk goes on, what health learns, what the client sees."""
+"""docs/behaviour.md table: what happened, whether the walk goes on, what health learns, what the client sees."""
 
 import socket
 from typing import Any, NamedTuple

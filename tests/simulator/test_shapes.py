@@ -70,7 +70,7 @@ def check_shape(ours, theirs):
     assert wrong == {}
 
 
-# Below the first paths the members are a caller's or a model's own; the others are documented (DIALECTS.md
+# Below the first paths the members are a caller's or a model's own; the others are documented (docs/sources.md
 # sections 2.5, 3.5 and 3.6) but occur in none of the recordings at hand.
 FREE = re.compile(
     r"\.arguments\.|\.args\.|\.pricing|_details\."

@@ -115,7 +115,7 @@ def test_deadline_counts_when_the_upstream_does_not_read_the_request(run):
 
 
 def test_timer_is_armed_once_when_many_calls_use_a_connection(run):
-    """A call on a used connection arms and cancels no timer (the budget of DESIGN 5)."""
+    """A call on a used connection arms and cancels no timer (the budget of docs/behaviour.md)."""
 
     async def main():
         async with talking(OK) as (peer, upstream):

@@ -13,6 +13,7 @@ COMMANDS: Final = MappingProxyType(
         "serve": "Serve with what is really there.",
         "demo": "Serve simulated providers: try it without a key or a GPU.",
         "simulate": "Run simulated providers alone.",
+        "models": "List the models of the configured providers.",
         "check": "Check settings and aliases, and start nothing.",
         "health": "Ask a running gateway for its health.",
     }

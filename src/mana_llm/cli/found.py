@@ -1,17 +1,18 @@
 """What a starting gateway says of itself: who is there, who is not, and lines to paste."""
 
 import asyncio
-import sys
 from typing import Final
 
 import click
 
+from mana_llm.cli.table import print_table
 from mana_llm.compose import Application
 from mana_llm.edge.server import Server
 
 STARTED_S: Final = 10.0
 SHOWN_MODELS: Final = 3
 HEADINGS: Final = ("provider", "state", "models")
+COLOURS: Final = {"ready": "green", "alias": "cyan", "no answer": "red", "not configured": "dim", "warning": "yellow"}
 
 Row = tuple[str, str, str]
 
@@ -23,7 +24,8 @@ async def tell_what_is_there(application: Application, server: Server, port: int
         while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await application.models.refresh()
-    _print_table([*_providers(application), *_aliases(application)])
+    rows = [*_providers(application), *_aliases(application), *_endings(application)]
+    print_table(HEADINGS, rows, COLOURS)
     click.echo(lines_to_paste(application, port))
 
 
@@ -51,24 +53,9 @@ def _aliases(application: Application) -> list[Row]:
     return rows
 
 
-def _print_table(rows: list[Row]) -> None:
-    """In colour where a person looks and rich is installed, else as plain columns."""
-    if sys.stdout.isatty():
-        try:
-            from rich.console import Console
-            from rich.table import Table
-        except ImportError:
-            pass
-        else:
-            table = Table(*HEADINGS, box=None, header_style="bold")
-            colours = {"ready": "green", "alias": "cyan", "no answer": "red"}
-            for name, state, models in rows:
-                table.add_row(name, f"[{colours.get(state, 'dim')}]{state}[/]", models)
-            Console().print(table)
-            return
-    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in (0, 1)]
-    for row in (HEADINGS, *rows):
-        click.echo(f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+def _endings(application: Application) -> list[Row]:
+    """A row for every model that an alias or a default names, and that is gone or goes soon."""
+    return [(ending.named_by, "warning", ending.when) for ending in application.endings()]
 
 
 def lines_to_paste(application: Application, port: int) -> str:

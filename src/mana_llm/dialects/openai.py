@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, as clients speak it.
+"""OpenAI's API, as clients speak it: chat completions here, embeddings in `openai_embeddings`.
 
 Source: OpenAI's OpenAPI description 2.3.0 and the openai-python 3.x types.
 """
@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from mana_llm.dialects.openai_stream import ChatStream, drop_foreign_tier
+from mana_llm.dialects.openai_embeddings import read_embeddings, write_embeddings
+from mana_llm.dialects.openai_stream import NO_ID, ChatStream, drop_foreign_tier
 from mana_llm.schema.chat import ChatCompletion, ChatRequest, Identity
+from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
 from mana_llm.schema.errors import RequestError
 from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decoder_of, encode_json, json_problem
 
@@ -28,6 +30,7 @@ class Bulk(msgspec.Struct):
 
     messages: msgspec.Raw = NULL
     tools: msgspec.Raw = NULL
+    input: msgspec.Raw = NULL
 
 
 class StreamOptions(msgspec.Struct):
@@ -69,7 +72,7 @@ class OpenAI:
         """The whole answer, naming the model that gave it."""
         fields = completion.fields
         fields["model"] = resolved
-        if fields.get("id") in (None, NULL):
+        if fields.get("id") in NO_ID:
             fields["id"] = identity.id
         if fields.get("created") in (None, NULL):
             fields["created"] = identity.created
@@ -81,6 +84,14 @@ class OpenAI:
     def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStream:
         """An encoder for one streamed answer."""
         return ChatStream(resolved, identity, include_usage=request.include_usage)
+
+    def decode_embeddings(self, body: bytes) -> EmbeddingsRequest:
+        """Read a request for embeddings. Raises RequestError 400 where it cannot be one."""
+        return read_embeddings(_envelope(body))
+
+    def encode_embeddings(self, embeddings: Embeddings, resolved: str) -> bytes:
+        """The vectors, naming the model that gave them."""
+        return write_embeddings(embeddings, resolved)
 
 
 def _envelope(body: bytes) -> dict[str, msgspec.Raw]:
@@ -101,8 +112,8 @@ def _envelope(body: bytes) -> dict[str, msgspec.Raw]:
 def _check_bulk(body: bytes) -> None:
     """Raises RequestError 413 for a body of more members than the decoder should take the event loop's time for.
 
-    Whoever has more colons than allowed members, few have, pays for a closer look: those in `messages` and `tools`
-    may be text, and these are skipped by the decoder in one go.
+    Whoever has more colons than allowed members, few have, pays for a closer look: those in the bulky members may
+    be text, and these are skipped by the decoder in one go.
     """
     end = body.find(b":")
     for _ in range(SEARCHES_MAX):
@@ -117,8 +128,8 @@ def _check_bulk(body: bytes) -> None:
         bulk = _bulk(body)
     except JSONDecodeError as error:
         raise RequestError(f"The request body is not valid JSON: {error}.", code="invalid_json") from error
-    if colons - bytes(bulk.messages).count(b":") - bytes(bulk.tools).count(b":") > MEMBERS_MAX:
-        message = f"The request has more than {MEMBERS_MAX} members beside `messages` and `tools`."
+    if colons - sum(bytes(raw).count(b":") for raw in (bulk.messages, bulk.tools, bulk.input)) > MEMBERS_MAX:
+        message = f"The request has more than {MEMBERS_MAX} members beside `messages`, `tools` and `input`."
         raise RequestError(message, status=413, code="too_many_members")
 
 

@@ -2,7 +2,7 @@
 
 One role, in the first delta of each choice; one id, one `created` and one model for the whole stream; one finish
 per choice; usage once, at the end, on a chunk with `choices: []`, and only if it was asked for.
-Source: WIRE rules of openai-python 3.x, the Vercel AI SDK 3.x and pydantic-ai, which are strict about these.
+Source: what breaks openai-python 3.x, the Vercel AI SDK 3.x and pydantic-ai, which are strict about these.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from mana_llm.schema.chat import ChatChunk, Identity
 from mana_llm.schema.errors import GatewayError
 from mana_llm.schema.wire import NULL, encode_json
 
+NO_ID: Final = (None, NULL, msgspec.Raw(b'""'))
+"""What counts as no id: clients need one to tell answers apart."""
 _DONE: Final = b"data: [DONE]\n\n"
 _HEAD: Final = ("id", "object", "created", "model")
 _OBJECT: Final = "chat.completion.chunk"
@@ -86,7 +88,7 @@ class ChatStream:
         """What stays the same in every chunk: the upstream's id and time if it gave them, else our own."""
         identity = self._identity
         return {
-            "id": identity.id if fields.get("id") in (None, NULL) else fields["id"],
+            "id": identity.id if fields.get("id") in NO_ID else fields["id"],
             "object": _OBJECT,
             "created": identity.created if fields.get("created") in (None, NULL) else fields["created"],
             "model": self._resolved,

@@ -60,6 +60,7 @@ class Metrics:
         self._fallbacks: dict[tuple[str, str, str], int] = {}
         self._broken: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
+        self._truncated: dict[tuple[str], int] = {}
         self._in_flight = 0
         self._cancelled = 0
         self._duration = Histogram(DURATION_S)
@@ -108,6 +109,9 @@ class Metrics:
         if exchange.alias:
             key = (exchange.alias, target.label)
             self._resolved[key] = self._resolved.get(key, 0) + 1
+        if exchange.prompt_cut:
+            provider = (target.provider,)
+            self._truncated[provider] = self._truncated.get(provider, 0) + 1
         usage = exchange.usage
         if usage:
             row = self._tokens.get(target.provider)
@@ -135,6 +139,8 @@ class Metrics:
             for kind, count in zip(("input", "output"), row, strict=True)
         }
         yield _counter("mana_llm_tokens", "Tokens as reported.", ("provider", "type"), tokens)
+        text = "Answers to prompts of which the provider dropped a part."
+        yield _counter("mana_llm_prompts_truncated", text, ("provider",), self._truncated)
         yield _counter("mana_llm_cancelled", "Requests whose client left.", (), {(): self._cancelled})
         yield _gauge("mana_llm_in_flight", "Requests under way.", (), {(): self._in_flight})
         healthy = {(name,): int(state) for name, state in self._health().items()}

@@ -3,18 +3,22 @@
 Both ends speak the same language here, so members that nobody needs to look at pass as they came.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from mana_llm.providers.base_url import Base
+from mana_llm.providers.compatible_answer import ERROR, Members, finish_word, tidy_message, tidy_usage
+from mana_llm.providers.compatible_embeddings import embeddings_bodies, embeddings_of
 from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error
-from mana_llm.providers.compatible_stream import CompatibleStream
+from mana_llm.providers.compatible_models import models_of
+from mana_llm.providers.compatible_quirks import Quirks
+from mana_llm.providers.compatible_request import chat_fields
+from mana_llm.providers.compatible_stream import CompatibleStream, decode_word
 from mana_llm.schema.chat import ChatCompletion, ChatRequest
-from mana_llm.schema.errors import ProviderError, ProviderProtocolError
+from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
+from mana_llm.schema.errors import ProviderCapabilityError, ProviderError, ProviderProtocolError
 from mana_llm.schema.models import Model
-from mana_llm.schema.usage import read_usage
 from mana_llm.schema.wire import (
     NULL,
     Call,
@@ -23,33 +27,17 @@ from mana_llm.schema.wire import (
     JSONDecodeError,
     decode_envelope,
     decode_envelopes,
-    decode_json,
     encode_json,
     json_problem,
 )
 
-_ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
-
-
-class Quirks(msgspec.Struct, frozen=True):
-    """Where a server differs from OpenAI.
-
-    `finish_reasons` maps its own words to OpenAI's. `asks_usage` is False where `stream_options` is refused.
-    """
-
-    finish_reasons: Mapping[str, str] = {}
-    asks_usage: bool = True
-
-
-class ListedModel(msgspec.Struct):
-    """A row of a models list: OpenAI's members, and the names that other servers use for the context's length."""
-
-    id: str
-    created: int | float | None = None
-    context_window: int | None = None
-    context_length: int | None = None
-    max_model_len: int | None = None
-    max_context_length: int | None = None
+_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
+_NO_DETAIL: Final = msgspec.Raw(b'{"message":"the answer ended with finish_reason error"}')
+# What needs no second look: no finish yet, or one of OpenAI's own words.
+_RIGHT_FINISHES: Final = frozenset(
+    (b"null", b'"stop"', b'"length"', b'"tool_calls"', b'"content_filter"', b'"function_call"')
+)
+_UNREADABLE: Final = (KeyError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, JSONDecodeError)
 
 
 class Compatible:
@@ -63,38 +51,69 @@ class Compatible:
         self._quirks = quirks
         authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         posting = b"Content-Type: application/json\r\n" + authorization
+        listing = base.prefix + quirks.listing
         self._chat = Endpoint(base.origin, "POST", f"{base.prefix}/chat/completions", posting)
-        self._models = Endpoint(base.origin, "GET", f"{base.prefix}/models", authorization)
+        self._models = Endpoint(base.origin, "GET", f"{listing}/models", authorization)
+        self._embeddings = Endpoint(base.origin, "POST", f"{listing}/embeddings", posting)
 
     def encode_chat(self, request: ChatRequest, model: str) -> Call:
         """The client's own members with the model's name replaced; streams always ask for their usage."""
-        fields = {**request.fields, "model": model}
-        if request.stream and self._quirks.asks_usage:
-            fields["stream_options"] = _with_usage(request)
-        return Call(self._chat, encode_json(fields))
+        fields, ignored = chat_fields(request, model, self._quirks)
+        return Call(self._chat, encode_json(fields), ignored)
 
-    def decode_chat(self, body: bytes) -> ChatCompletion:
+    def question(self, request: ChatRequest, model: str) -> None:
+        """Nothing: such a server judges for itself."""
+
+    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
+        """Everything is let through: such a server judges for itself."""
+
+    def urls_to_fetch(self, request: ChatRequest) -> tuple[str, ...]:
+        """None: such a server fetches for itself."""
+        return ()
+
+    def decode_chat(self, body: bytes, request: ChatRequest) -> ChatCompletion:
         """A whole answer.
 
         Raises:
             ProviderError: for an error in a 200, or a body that is not a chat completion.
         """
         fields = _envelope(body)
-        if fields.get("error", NULL) != NULL:
-            raise failure_in_error(fields["error"], None)
         try:
             choices = decode_envelopes(fields["choices"])
-            changed = self._tidy(choices)
-        except (KeyError, msgspec.MsgspecError, RecursionError, JSONDecodeError) as error:
+            changed = self._tidy(choices, fields.get("id", NULL))
+            usage = None
+            if "usage" in fields:
+                fields["usage"], usage = tidy_usage(fields["usage"])
+        except _UNREADABLE as error:
             raise ProviderProtocolError(f"the answer is not a chat completion: {_problem(error)}") from error
-        members: dict[str, Any] = fields
         if changed:
-            members["choices"] = choices
-        return ChatCompletion(members, read_usage(fields.get("usage")))
+            fields["choices"] = choices
+        return ChatCompletion(fields, usage)
 
-    def open_stream(self) -> CompatibleStream:
+    def open_stream(self, request: ChatRequest) -> CompatibleStream:
         """A decoder for one streamed answer."""
         return CompatibleStream(self._quirks.finish_reasons)
+
+    def encode_embeddings(self, request: EmbeddingsRequest, model: str) -> list[Call]:
+        """The client's own members with the model's name replaced, in as many calls as the server needs.
+
+        Raises:
+            ProviderCapabilityError: if the server has no embeddings.
+        """
+        quirks = self._quirks.embeddings
+        if quirks is None:
+            raise ProviderCapabilityError("This provider has no embeddings. Choose another model.", param="model")
+        bodies, ignored = embeddings_bodies(request, model, quirks, self._quirks.drops)
+        return [Call(self._embeddings, body, ignored) for body in bodies]
+
+    def decode_embeddings(self, bodies: list[bytes], request: EmbeddingsRequest) -> Embeddings:
+        """The answers to those calls as one.
+
+        Raises:
+            ProviderError: for an error in a 200, or a body that holds no embeddings.
+        """
+        quirks = self._quirks.embeddings
+        return embeddings_of([_envelope(body) for body in bodies], request, int8=quirks is not None and quirks.int8)
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
         """Classify an answer that is not the one hoped for."""
@@ -105,20 +124,13 @@ class Compatible:
         return Call(self._models)
 
     def decode_models(self, body: bytes) -> list[Model]:
-        """The models; OpenAI's envelope or a bare list (Together).
+        """The models, with what their rows tell. Raises ProviderProtocolError if it is no list of models."""
+        return models_of(body)
 
-        Raises:
-            ProviderProtocolError: if it is neither.
-        """
-        try:
-            text = body.lstrip()
-            rows = decode_json(text if text[:1] == b"[" else decode_envelope(text)["data"], list[ListedModel])
-        except (KeyError, msgspec.MsgspecError, RecursionError, JSONDecodeError) as error:
-            raise ProviderProtocolError(f"the models list cannot be read: {_problem(error)}") from error
-        return [Model(row.id, int(row.created or 0), _context(row)) for row in rows]
+    def _tidy(self, choices: list[Members], seed: msgspec.Raw) -> bool:
+        """Put messages, foreign finish words and missing indexes right; True if anything changed.
 
-    def _tidy(self, choices: list[dict[str, msgspec.Raw]]) -> bool:
-        """Put foreign finish words and missing indexes right; True if anything changed.
+        `seed` makes the ids of calls that have none.
 
         Raises:
             ProviderServerError: if a choice ended with `error`, which is a failure and no finish.
@@ -129,42 +141,45 @@ class Compatible:
             if "index" not in choice:
                 choice["index"] = msgspec.Raw(b"%d" % at)
                 changed = True
-            reason = choice.get("finish_reason", NULL)
-            if reason == _ERROR_FINISH:
-                raise failure_in_error(choice.get("error", _NO_DETAIL), None)
-            if self._quirks.finish_reasons and reason != NULL:
-                word = decode_json(reason, str)
-                if word in self._quirks.finish_reasons:
-                    choice["finish_reason"] = msgspec.Raw(encode_json(self._quirks.finish_reasons[word]))
+            calls = False
+            if choice.get("message", NULL) != NULL:
+                message: Members = decode_envelope(choice["message"])
+                if tidy_message(message, (seed, at)):
+                    choice["message"] = message
                     changed = True
+                calls = isinstance(message.get("tool_calls"), list)
+            if bytes(choice.get("finish_reason", NULL)) not in _RIGHT_FINISHES:
+                changed = self._finish(choice, calls=calls) or changed
         return changed
 
-
-_ERROR_FINISH: Final = msgspec.Raw(b'"error"')
-_NO_DETAIL: Final = msgspec.Raw(b'{"message":"the answer ended with finish_reason error"}')
-
-
-def _with_usage(request: ChatRequest) -> msgspec.Raw:
-    raw = request.fields.get("stream_options", NULL)
-    if raw == NULL:
-        return _ASK_USAGE
-    options = decode_envelope(raw)
-    options["include_usage"] = msgspec.Raw(b"true")
-    return msgspec.Raw(encode_json(options))
+    def _finish(self, choice: Members, *, calls: bool) -> bool:
+        given = decode_word(choice["finish_reason"])
+        # An empty word says that the server has none for it (Snowflake, recorded); the answer is whole.
+        word = finish_word(given, self._quirks.finish_reasons) if given else "tool_calls" if calls else "stop"
+        if word == ERROR:
+            raise failure_in_error(choice.get("error", _NO_DETAIL), None)
+        choice["finish_reason"] = word
+        return bool(word != given)
 
 
-def _envelope(body: bytes) -> dict[str, msgspec.Raw]:
+def _envelope(body: bytes) -> dict[str, Any]:
+    """The body's members.
+
+    Raises:
+        ProviderError: if it tells an error, with `error` around it or flat (Mistral), or is no JSON object.
+    """
     try:
         if not body.isascii():
             # Raw members are not checked to be UTF-8, and a client's decoder would fail on what is not.
             body.decode()
-        return decode_envelope(body)
+        fields = decode_envelope(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ProviderProtocolError(f"the answer is not a JSON object: {json_problem(error)}") from error
-
-
-def _context(row: ListedModel) -> int | None:
-    return row.context_window or row.context_length or row.max_model_len or row.max_context_length
+    if "error" in fields and fields["error"] != NULL:
+        raise failure_in_error(fields["error"], None)
+    if fields.get("object") == _ERROR_OBJECT:
+        raise failure_in_body(200, [], body)
+    return fields
 
 
 def _problem(error: Exception) -> str:

@@ -1,16 +1,19 @@
 """What an OpenAI-compatible server means by an error, whether it comes with a status or inside a 200.
 
-Shapes seen: `{"error": {"message", "type", "param", "code"}}` (OpenAI; Groq without param; OpenRouter and
-llama.cpp with a number as code), `{"error": "text"}` (Hugging Face), `{"message", "code", ...}` (Mistral, older
-vLLM), `{"detail": ...}` (FastAPI servers). Source: recorded traffic, and OpenAI's OpenAPI description 2.3.0.
+Source: recorded traffic, OpenAI's OpenAPI description 2.3.0 and error codes page, and docs/sources.md.
 """
 
-from typing import Any, Final
+import re
+from typing import Final
 
 import msgspec
 
+from mana_llm.providers.compatible_said import Said, said_in
 from mana_llm.providers.failures import failure_for, in_own_words, retry_after_s
+from mana_llm.providers.failures.resets import reset_after_s
 from mana_llm.schema.errors import (
+    ProviderBlockedError,
+    ProviderCapabilityError,
     ProviderError,
     ProviderProtocolError,
     ProviderQuotaError,
@@ -20,7 +23,8 @@ from mana_llm.schema.errors import (
 )
 from mana_llm.schema.wire import Headers, JSONDecodeError, decode_json
 
-# The money or the allowance is gone: no retry helps. Source: OpenAI's error codes page; 402 is failure_for's.
+# The money or the allowance is gone: no retry helps. 402 is failure_for's. Source: OpenAI's error codes page;
+# Moonshot's for exceeded_current_quota_error.
 _QUOTA: Final = frozenset(
     (
         "insufficient_quota",
@@ -28,36 +32,64 @@ _QUOTA: Final = frozenset(
         "project_spend_limit_exceeded",
         "organization_spend_limit_exceeded",
         "organization_usage_limit_exceeded",
+        "exceeded_current_quota_error",
     )
 )
 _RATE: Final = frozenset(("rate_limit_exceeded", "slow_down"))
 # The model's own tool call did not fit its schema; a fresh sample may. Source: console.groq.com/docs/errors.
 _RESAMPLE: Final = frozenset(("tool_use_failed",))
-_CONTEXT: Final = frozenset(("context_length_exceeded", "exceed_context_size_error"))
-
-
-class Said(msgspec.Struct):
-    """An error as the server worded it; every member may be missing or of a foreign type."""
-
-    message: str = ""
-    code: str | None = None
-    kind: str | None = None
-    param: str | None = None
-    status: int | None = None
+# A filter stopped the prompt. Source: Azure's and OpenAI's content filter codes.
+_BLOCKED: Final = frozenset(("content_filter", "content_policy_violation"))
+# llama.cpp without the part that is asked for. Source: recorded 501s.
+_INCAPABLE: Final = frozenset(("not_supported_error",))
+_CONTEXT: Final = "context_length_exceeded"
+_UNKNOWN: Final = "model_not_found"
+# Their words for two codes that clients look for. Source: recorded traffic of llama.cpp, Perplexity, Mistral.
+_CODES: Final = {
+    "exceed_context_size_error": _CONTEXT,
+    "too_many_prompt_tokens": _CONTEXT,
+    "invalid_model": _UNKNOWN,
+}
+# The one place that reads messages: these servers answer a plain 400 with no code of their own for it.
+# Source: recorded traffic of OpenRouter, DeepSeek, Ollama's cloud and Venice; vLLM, xAI and Moonshot as quoted in
+# their clients' issues.
+_TEXTS: Final = (
+    (
+        re.compile(
+            r"maximum context length|max context length|maximum prompt length|exceeded model token limit", re.IGNORECASE
+        ),
+        _CONTEXT,
+    ),
+    (
+        re.compile(
+            r"not a valid model id|supported api model names|"
+            r"\bmodel\b[^.]{0,200}(?:does not exist|not exist|not found)",
+            re.IGNORECASE,
+        ),
+        _UNKNOWN,
+    ),
+)
+# What DeepSeek and others put into `code` for every 400 is their type again, and no code.
+_NO_CODES: Final = frozenset((None, "invalid_request_error"))
+_STATUSES: Final = {_CONTEXT: 400, _UNKNOWN: 404}
 
 
 def failure_in_body(status: int, headers: Headers, body: bytes) -> ProviderError:
-    """Classify an answer with an error status, or a 200 of the wrong media type."""
+    """Classify an answer with an error status, or a 200 of the wrong media type or with an error in it."""
     try:
         value = decode_json(body) if body else None
     except JSONDecodeError:
         value = None
-    said = _said(value)
+    said = said_in(value)
     if status == 200:
-        if isinstance(value, dict) and value.get("error"):
-            return _classified(said, said.status, None)
+        if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
+            return _classified(said, said.status)
         return ProviderProtocolError(f"a 200 with {_media_type(headers)} instead of an answer")
-    return _classified(said, status, retry_after_s(headers))
+    if status == 429 and said.retry_after_s is None:
+        said.retry_after_s = reset_after_s(headers)
+    asked = retry_after_s(headers)
+    said.retry_after_s = said.retry_after_s if asked is None else asked
+    return _classified(said, status)
 
 
 def failure_in_error(error: msgspec.Raw, status: int | None) -> ProviderError:
@@ -65,48 +97,43 @@ def failure_in_error(error: msgspec.Raw, status: int | None) -> ProviderError:
 
     A server that took the request and then calls it wrong has failed; another may well answer it.
     """
-    said = _said({"error": decode_json(error)})
-    failure = _classified(said, status or said.status, None)
+    try:
+        said = said_in({"error": decode_json(error)})
+    except JSONDecodeError as problem:
+        return ProviderProtocolError(f"an error that cannot be read: {problem}")
+    failure = _classified(said, status or said.status)
     if isinstance(failure, ProviderRequestError):
         return in_own_words(ProviderServerError(failure.message), f"an error {failure.status} in a 200")
     return failure
 
 
-def _classified(said: Said, status: int | None, retry_after: float | None) -> ProviderError:
+def _classified(said: Said, status: int | None) -> ProviderError:
     words = {said.code, said.kind}
     if words & _QUOTA:
         return ProviderQuotaError("the account behind our key is out of quota")
     if words & _RESAMPLE:
         return ProviderServerError("the model's tool call failed", health="none")
+    if words & _BLOCKED or said.blocked:
+        return ProviderBlockedError("the provider's content filter stopped the prompt")
+    if words & _INCAPABLE:
+        return ProviderCapabilityError(said.message or "the provider cannot do what was asked")
     if words & _RATE and status in (None, 200):
-        return ProviderRateLimitError("too many requests", retry_after_s=retry_after)
+        return ProviderRateLimitError("too many requests", retry_after_s=said.retry_after_s)
     if status is None or not 300 <= status <= 599:
         # An error in a 200 that names no status is the server's own.
         return in_own_words(ProviderServerError(said.message or "an error without a message"), "an error in a 200")
-    code = "context_length_exceeded" if words & _CONTEXT else said.code
-    return failure_for(status, said.message, retry_after_s=retry_after, code=code, param=said.param)
+    failure = failure_for(status, said.message, retry_after_s=said.retry_after_s, code=said.code, param=said.param)
+    return _named(failure, said) if isinstance(failure, ProviderRequestError) else failure
 
 
-def _said(value: Any) -> Said:
-    """Read any of the known shapes; never fails."""
-    if not isinstance(value, dict):
-        return Said()
-    error = value.get("error") or value
-    if isinstance(error, str):
-        return Said(message=error)
-    if not isinstance(error, dict):
-        return Said()
-    message = error.get("message") or error.get("detail")
-    code, param = error.get("code"), error.get("param")
-    status = code if isinstance(code, int) else error.get("status_code")
-    kind = error.get("type")
-    return Said(
-        message=message if isinstance(message, str) else "",
-        code=code if isinstance(code, str) else None,
-        kind=kind if isinstance(kind, str) else None,
-        param=param if isinstance(param, str) else None,
-        status=status if isinstance(status, int) and not isinstance(status, bool) else None,
-    )
+def _named(failure: ProviderRequestError, said: Said) -> ProviderRequestError:
+    """Give the two codes that clients act upon their name and status, however the server put them."""
+    known = _CODES.get(said.code or "") or _CODES.get(said.kind or "") or said.code
+    if known in _NO_CODES:
+        known = next((code for text, code in _TEXTS if text.search(failure.message)), known)
+    if known in _STATUSES:
+        failure.code, failure.status = known, _STATUSES[known]
+    return failure
 
 
 def _media_type(headers: Headers) -> str:

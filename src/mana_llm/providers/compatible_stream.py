@@ -6,7 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.compatible_failures import failure_in_error
+from mana_llm.providers.compatible_answer import ERROR, finish_word, tidy_texts, tidy_usage
+from mana_llm.providers.compatible_calls import CallDeltas
+from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error
 from mana_llm.schema.chat import ChatChunk
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.wire import (
@@ -20,8 +22,9 @@ from mana_llm.schema.wire import (
 
 _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _ZERO: Final = msgspec.Raw(b"0")
-_ERROR_FINISH: Final = msgspec.Raw(b'"error"')
+_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
 _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the stream ended with finish_reason error"}')
+_QUOTE: Final = ord('"')
 # What a delta can carry besides the role. Anything else (Together's token_id) is no content by itself.
 _CONTENT: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
@@ -41,6 +44,7 @@ class CompatibleStream:
         self._sse = SSEDecoder()
         self._finish_reasons = finish_reasons
         self._finished = False
+        self._calls: dict[int, CallDeltas] = {}
 
     def feed(self, data: bytes) -> list[ChatChunk]:
         """The chunks that `data` completes; sets `failure` or `done`."""
@@ -87,9 +91,15 @@ class CompatibleStream:
             raise failure_in_error(fields["error"], None)
         raw = fields.pop("choices", NULL)
         usage = fields.pop("usage", NULL)
-        chunk = ChatChunk(fields, [] if raw == NULL else decode_envelopes(raw))
+        if raw == NULL:
+            if fields.get("object") == _ERROR_OBJECT:
+                # Mistral's errors have no `error` around them.
+                raise failure_in_body(200, [], event)
+            chunk = ChatChunk(fields, [])
+        else:
+            chunk = ChatChunk(fields, decode_envelopes(raw))
         if usage != NULL:
-            chunk.usage = usage
+            chunk.usage, _ = tidy_usage(usage)
         for choice in chunk.choices:
             self._read(choice, chunk)
         return chunk
@@ -98,18 +108,43 @@ class CompatibleStream:
         """Open one choice: its delta becomes a dict, its index a number, its finish one of OpenAI's words."""
         delta = choice.get("delta", NULL)
         choice["delta"] = members = {} if delta == NULL else decode_envelope(delta)
-        for name, value in members.items():
-            if name in _CONTENT and bytes(value) not in _EMPTY:
-                chunk.has_content = True
         index = choice.get("index", _ZERO)
         choice["index"] = 0 if index == _ZERO else decode_index(index)
+        odd = False
+        for name, value in members.items():
+            if name in _CONTENT:
+                text = bytes(value)
+                if text not in _EMPTY:
+                    chunk.has_content = True
+                    # A plain text is right as it is; calls, lists of chunks and another spelling are not.
+                    if text[0] != _QUOTE or name == "reasoning":
+                        odd = True
+        if odd:
+            self._tidy(members, choice["index"], chunk)
         reason = choice.get("finish_reason", NULL)
         if reason != NULL:
             self._finish(choice, reason, chunk)
 
+    def _tidy(self, members: dict[str, Any], index: int, chunk: ChatChunk) -> None:
+        tidy_texts(members)
+        calls = members.get("tool_calls", NULL)
+        if bytes(calls) not in _EMPTY:
+            known = self._calls.get(index)
+            if known is None:
+                known = self._calls[index] = CallDeltas(f"{bytes(chunk.fields.get('id', NULL))!r} {index}")
+            members["tool_calls"] = known.tidy(calls)
+
     def _finish(self, choice: dict[str, Any], reason: msgspec.Raw, chunk: ChatChunk) -> None:
-        if reason == _ERROR_FINISH:
+        given = decode_word(reason)
+        if not given:
+            # Some servers write "not yet" as an empty text.
+            choice["finish_reason"] = None
+            return
+        word = finish_word(given, self._finish_reasons)
+        if word == ERROR:
             raise failure_in_error(choice.get("error", _NO_DETAIL), None)
-        word = decode_word(reason)
-        choice["finish_reason"] = self._finish_reasons.get(word, word)
+        choice["finish_reason"] = word
         chunk.finished = self._finished = True
+        if chunk.usage is None and choice.get("usage", NULL) != NULL:
+            # Moonshot counts inside the choice. Source: platform.moonshot.ai/docs, streaming.
+            chunk.usage, _ = tidy_usage(choice.pop("usage"))

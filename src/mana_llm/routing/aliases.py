@@ -3,10 +3,11 @@
 import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
+from mana_llm.kit.placed_yaml import YamlError, composed, entries_of, members_of, near, problem, text_of
 from mana_llm.schema.errors import RequestError
 from mana_llm.schema.targets import ALIAS_PREFIX, Route, Target, target_of
 
@@ -95,82 +96,47 @@ def _read(text: str, providers: Mapping[str, str]) -> tuple[dict[str, Alias], st
         AliasConfigError: naming line and key.
     """
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise AliasConfigError(f"{where}not YAML: {getattr(error, 'problem', error)}") from error
-    top = _members(root, "the file", _FILE_KEYS)
+        return _parsed(composed(text), providers)
+    except YamlError as error:
+        raise AliasConfigError(str(error)) from error
+
+
+def _parsed(root: yaml.Node | None, providers: Mapping[str, str]) -> tuple[dict[str, Alias], str]:
+    top = members_of(root, "the file", _FILE_KEYS)
     if "aliases" not in top or "default" not in top:
-        raise AliasConfigError("line 1: both `aliases` and `default` are needed.")
+        raise problem(None, "both `aliases` and `default` are needed.")
     aliases = {}
-    for name, (key, node) in _members(top["aliases"][1], "aliases", None).items():
+    for name, (key, node) in members_of(top["aliases"][1], "aliases").items():
         aliases[name] = _alias(name, key, node, providers)
-    default = _text(top["default"][1], "default")
+    default = text_of(top["default"][1], "default")
     if default not in aliases:
-        raise _problem(top["default"][1], f"default: {default!r} is no alias here. {_near(default, aliases)}")
+        raise problem(top["default"][1], f"default: {default!r} is no alias here. {near(default, aliases)}")
     return aliases, default
 
 
 def _alias(name: str, key: yaml.Node, node: yaml.Node, providers: Mapping[str, str]) -> Alias:
     if not name.startswith(ALIAS_PREFIX) or name == ALIAS_PREFIX:
-        raise _problem(key, f"{name!r}: an alias begins with {ALIAS_PREFIX}, such as {ALIAS_PREFIX}fast-text.")
-    members = _members(node, name, _ALIAS_KEYS)
+        raise problem(key, f"{name!r}: an alias begins with {ALIAS_PREFIX}, such as {ALIAS_PREFIX}fast-text.")
+    members = members_of(node, name, _ALIAS_KEYS)
     if "chain" not in members:
-        raise _problem(key, f"{name}: `chain` is missing; list provider/model entries.")
-    chain_node = members["chain"][1]
-    if not isinstance(chain_node, yaml.SequenceNode) or not chain_node.value:
-        raise _problem(chain_node, f"{name}.chain: list at least one provider/model entry.")
+        raise problem(key, f"{name}: `chain` is missing; list provider/model entries.")
     chain: list[Target] = []
-    for entry in chain_node.value:
+    for entry in entries_of(members["chain"][1], f"{name}.chain: list at least one provider/model entry."):
         target = _entry(name, entry, providers)
         if target in chain:
-            raise _problem(entry, f"{name}.chain: {target.label!r} stands there twice.")
+            raise problem(entry, f"{name}.chain: {target.label!r} stands there twice.")
         chain.append(target)
-    description = _text(members["description"][1], name) if "description" in members else ""
+    description = text_of(members["description"][1], name) if "description" in members else ""
     return Alias(name, description, tuple(chain))
 
 
 def _entry(alias: str, node: yaml.Node, providers: Mapping[str, str]) -> Target:
-    text = _text(node, f"{alias}.chain")
+    text = text_of(node, f"{alias}.chain")
     provider, slash, model = text.partition("/")
     if text.startswith(ALIAS_PREFIX):
-        raise _problem(node, f"{alias}.chain: {text!r} is an alias; a chain holds provider/model entries.")
+        raise problem(node, f"{alias}.chain: {text!r} is an alias; a chain holds provider/model entries.")
     if not slash or not model:
-        raise _problem(node, f"{alias}.chain: {text!r} has no provider prefix; write provider/model.")
+        raise problem(node, f"{alias}.chain: {text!r} has no provider prefix; write provider/model.")
     if provider not in providers:
-        raise _problem(node, f"{alias}.chain: {provider!r} is no provider. {_near(provider, providers)}")
+        raise problem(node, f"{alias}.chain: {provider!r} is no provider. {near(provider, providers)}")
     return target_of(provider, model)
-
-
-def _members(
-    node: yaml.Node | None, where: str, known: tuple[str, ...] | None
-) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """A mapping's members by name; a name that is unknown or stands twice is refused."""
-    if not isinstance(node, yaml.MappingNode):
-        raise _problem(node, f"{where}: a mapping is needed.")
-    members: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-    for key, value in node.value:
-        name = _text(key, where)
-        if known and name not in known:
-            raise _problem(key, f"{where}: {name!r} is not a key here. {_near(name, known)}")
-        if name in members:
-            raise _problem(key, f"{where}: {name!r} stands there twice.")
-        members[name] = (key, value)
-    return members
-
-
-def _text(node: Any, where: str) -> str:
-    if not isinstance(node, yaml.ScalarNode) or not node.value:
-        raise _problem(node, f"{where}: a text is needed.")
-    return str(node.value)
-
-
-def _problem(node: yaml.Node | None, message: str) -> AliasConfigError:
-    line = node.start_mark.line + 1 if node is not None else 1
-    return AliasConfigError(f"line {line}: {message}")
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."

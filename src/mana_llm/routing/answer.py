@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mana_llm.ports import ChatStreamDecoder, UpstreamResponse
 from mana_llm.schema.chat import ChatChunk, ChatCompletion
+from mana_llm.schema.embeddings import Embeddings
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.targets import Target
 from mana_llm.schema.usage import Usage, read_usage
@@ -32,6 +33,11 @@ class LiveStream:
     def usage(self) -> Usage | None:
         """What the provider has reported so far."""
         return read_usage(self._usage)
+
+    @property
+    def prompt_cut(self) -> bool:
+        """Whether the provider is known to have dropped a part of the prompt: told by the last bytes, if at all."""
+        return bool(getattr(self._decoder, "prompt_cut", False))
 
     async def begin(self) -> None:
         """Wait for the first chunk with content or a finish; a clean end is a beginning too.
@@ -93,12 +99,13 @@ class LiveStream:
 
 
 class Answer:
-    """Who answered, and the answer: `completion` of a plain request, `stream` of a streamed one.
+    """Who answered, and the answer: `completion` of a plain request, `stream` of a streamed one, or
+    `embeddings`.
 
     `attempts` counts the providers that were asked; `waited_s` is the time that they took, all together.
     """
 
-    __slots__ = ("attempts", "completion", "ignored", "stream", "target", "waited_s")
+    __slots__ = ("attempts", "completion", "embeddings", "ignored", "stream", "target", "waited_s")
 
     def __init__(self, target: Target, ignored: tuple[str, ...]) -> None:
         self.target = target
@@ -107,3 +114,4 @@ class Answer:
         self.waited_s = 0.0
         self.completion: ChatCompletion | None = None
         self.stream: LiveStream | None = None
+        self.embeddings: Embeddings | None = None

@@ -51,13 +51,13 @@ class ModelDirectory:
         """The models by provider, as far as they have come."""
         return dict(self._lists)
 
-    async def refresh(self) -> None:
-        """Ask for every list that is due; wait for those that never came, but only until LISTS_S after the first
-        call of all: a silent provider delays one caller once, not every caller again.
+    async def refresh(self, patience_s: float = LISTS_S) -> None:
+        """Ask for every list that is due; wait for those that never came, but only until `patience_s` after the
+        first call of all: a silent provider delays one caller once, not every caller again.
         """
         waited = [task for entry in self._entries if (task := self._start(entry)) and entry.name not in self._lists]
         if self._patient_until_s is None:
-            self._patient_until_s = self._now_s() + LISTS_S
+            self._patient_until_s = self._now_s() + patience_s
         left_s = self._patient_until_s - self._now_s()
         if waited and left_s > 0:
             await asyncio.wait(waited, timeout=left_s)
@@ -85,7 +85,11 @@ class ModelDirectory:
             return
         self._problems.pop(entry.name, None)
         self._due_s[entry.name] = self._now_s() + FRESH_S
-        self._lists[entry.name] = models[:MODELS_MAX]
+        models = models[:MODELS_MAX]
+        if models == self._lists.get(entry.name):
+            # The same object again says that nothing changed: what was made of the list stays good.
+            return
+        self._lists[entry.name] = models
         self._labels = {target_of(name, model.id).label for name, rows in self._lists.items() for model in rows}
 
     async def _ask(self, entry: ProviderEntry) -> list[Model]:

@@ -3,11 +3,11 @@
 import asyncio
 from typing import Final
 
-from mana_llm.ports import Clock, Observer, ProviderEntry, Transport
+from mana_llm.ports import Observer, ProviderEntry
 from mana_llm.routing.answer import Answer
-from mana_llm.routing.attempt import Task, attempt
+from mana_llm.routing.attempt import Request, Task, Ways, attempt
 from mana_llm.routing.health import ProviderHealthCache
-from mana_llm.schema.chat import ChatRequest
+from mana_llm.routing.preparation import TIMER_SLACK_S
 from mana_llm.schema.errors import (
     DeadlineError,
     GatewayError,
@@ -20,9 +20,6 @@ from mana_llm.schema.wire import Limits
 
 MIN_ATTEMPT_S: Final = 0.001
 RATE_LIMITED: Final = 429
-# An attempt's limit is what is left of the walk's time, and uvloop's timers are of whole milliseconds: it may end
-# one or two before the walk's own deadline. Nothing is begun for so short a while.
-TIMER_SLACK_S: Final = 0.005
 
 
 class WalkLimits:
@@ -40,12 +37,13 @@ class WalkLimits:
 class Walk:
     """One request's way along its chain: what was tried, and why it was left.
 
-    `errors` are of the entries that were asked, `resting` of those that rest after failures.
+    `errors` are of the entries that were tried, `resting` of those that rest after failures. `asked` counts the
+    providers that were really asked: what is refused before it is sent is not.
     """
 
-    __slots__ = ("attempts", "deadline_s", "errors", "left", "request", "resting", "route", "waited_s")
+    __slots__ = ("asked", "attempts", "deadline_s", "errors", "left", "request", "resting", "route", "waited_s")
 
-    def __init__(self, request: ChatRequest, route: Route, deadline_s: float) -> None:
+    def __init__(self, request: Request, route: Route, deadline_s: float) -> None:
         self.request = request
         self.route = route
         self.deadline_s = deadline_s
@@ -54,11 +52,18 @@ class Walk:
         self.left: tuple[Target, str] | None = None
         self.waited_s = 0.0
         self.resting: list[ProviderError] = []
+        self.asked = 0
 
     def leave(self, target: Target, reason: str, detail: str) -> None:
         """Note that an entry was skipped or failed."""
         self.attempts.append({"model": target.label, "reason": reason, "detail": detail})
         self.left = (target, reason)
+
+    def count(self, task: Task, error: BaseException) -> None:
+        """Count the provider if it was asked before it came to `error`, which learns of it."""
+        self.asked += bool(task.asked_s)
+        if isinstance(error, GatewayError):
+            error.asked = self.asked
 
 
 class ProviderRouter:
@@ -66,20 +71,18 @@ class ProviderRouter:
 
     def __init__(
         self,
-        transport: Transport,
+        ways: Ways,
         entries: dict[str, ProviderEntry],
         health: ProviderHealthCache,
         observer: Observer,
-        clock: Clock,
     ) -> None:
-        self._transport = transport
+        self._ways = ways
         self._entries = entries
         self._health = health
         self._observer = observer
-        self._clock = clock
-        self._now_s = clock.now_s
+        self._now_s = ways.clock.now_s
 
-    async def answer(self, request: ChatRequest, route: Route, limits: WalkLimits) -> Answer:
+    async def answer(self, request: Request, route: Route, limits: WalkLimits) -> Answer:
         """The first answer that the chain gives.
 
         Raises:
@@ -93,7 +96,7 @@ class ProviderRouter:
                 self._observer.fallback(walk.left[0].label, target.label, walk.left[1])
             answer = await self._try(walk, target, limits)
             if answer:
-                answer.attempts = len(walk.errors) + 1
+                answer.attempts = walk.asked
                 answer.waited_s += walk.waited_s
                 return answer
             if self._now_s() >= walk.deadline_s - TIMER_SLACK_S:
@@ -113,23 +116,25 @@ class ProviderRouter:
             return None
         task = Task(walk.request, target, self._limits(walk, entry, limits))
         try:
-            answer = await attempt(self._transport, entry.provider, task, self._clock)
+            answer = await attempt(self._ways, entry.provider, task)
         except ProviderError as error:
+            walk.count(task, error)
             walk.waited_s += self._now_s() - task.asked_s if task.asked_s else 0.0
             self._failed(task, error, permit)
             walk.errors.append(error)
             if not error.walks_on:
-                error.asked = len(walk.errors)
                 raise
             walk.leave(target, error.reason, error.detail)
             return None
         except BaseException as error:
             # The client left, or asked for what cannot be encoded, or our own fault: nothing about the provider.
+            walk.count(task, error)
             self._health.give_back(entry.name, permit)
             if task.asked_s:
                 left = isinstance(error, asyncio.CancelledError)
                 self._observer.attempt_ended(target, "cancelled" if left else type(error).__name__)
             raise
+        walk.asked += 1
         self._succeeded(target, answer)
         return answer
 
@@ -173,5 +178,5 @@ def _exhausted(walk: Walk) -> GatewayError:
 
 def _counted(walk: Walk, error: GatewayError) -> GatewayError:
     """The error, knowing how many providers were asked."""
-    error.asked = len(walk.errors)
+    error.asked = walk.asked
     return error

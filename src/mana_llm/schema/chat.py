@@ -19,11 +19,12 @@ class Function(msgspec.Struct):
 
 
 class ToolCall(msgspec.Struct):
-    """A call that an assistant message made."""
+    """A call that an assistant message made; `extra_content` is what a provider wants back with it."""
 
     id: str | None = None
     type: str = "function"
     function: Function | None = None
+    extra_content: msgspec.Raw = msgspec.Raw()
 
 
 class Part(msgspec.Struct):
@@ -38,10 +39,11 @@ class Part(msgspec.Struct):
     input_audio: msgspec.Raw = msgspec.Raw()
     file: msgspec.Raw = msgspec.Raw()
     refusal: str | None = None
+    video_url: msgspec.Raw = msgspec.Raw()
 
 
 class Message(msgspec.Struct):
-    """One message of a request, read by the providers that translate it."""
+    """One message of a request, read by the providers that translate it; `function_call` is the old tool call."""
 
     role: str
     content: str | list[Part] | None = None
@@ -49,19 +51,36 @@ class Message(msgspec.Struct):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    function_call: Function | None = None
+    extra_content: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def thoughts(self) -> str | None:
+        """The reasoning that the message carries, in either spelling."""
+        return self.reasoning_content or self.reasoning
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A part that was fetched: its media type as its first bytes tell it, and the bytes."""
+
+    media_type: str
+    data: bytes
 
 
 class ChatRequest(msgspec.Struct):
     """What a client asked for. It is never changed: every attempt builds its own body from it.
 
     `fields` holds every top-level member in order. `model` is "" when none was named. `include_usage` is the
-    client's own `stream_options.include_usage`.
+    client's own `stream_options.include_usage`. `fetched` holds the parts that the gateway fetched for providers
+    that cannot, by their URL.
     """
 
     fields: dict[str, msgspec.Raw]
     model: str
     stream: bool
     include_usage: bool
+    fetched: dict[str, Fetched] = {}
     _messages: list[Message] | None = None
 
     def messages(self) -> list[Message]:
@@ -82,11 +101,13 @@ class ChatRequest(msgspec.Struct):
 class ChatCompletion(msgspec.Struct):
     """A whole answer: `fields` is the body in OpenAI's shape, members as Raw or as plain values.
 
-    `usage` is read for the accounts; what the client sees of it is in `fields`.
+    `usage` is read for the accounts; what the client sees of it is in `fields`. `prompt_cut` says that the
+    provider dropped a part of the prompt without an error.
     """
 
     fields: dict[str, Any]
     usage: Usage | None = None
+    prompt_cut: bool = False
 
     def __repr__(self) -> str:
         return f"<ChatCompletion usage={self.usage}>"

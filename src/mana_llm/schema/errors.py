@@ -2,7 +2,7 @@
 
 Two families. A `RequestError` is the client's: it is answered and nothing else happens. A `ProviderError` is an
 upstream's: `walks_on` says whether the next entry of the chain is tried, `health` what the provider's health
-learns from it. The table is DESIGN 4.2's. No message ever holds prompt text or a key.
+learns from it. The table is docs/behaviour.md. No message ever holds prompt text or a key.
 """
 
 from typing import Any, ClassVar, Literal

@@ -9,8 +9,9 @@ class Exchange:
     Instants are the clock's seconds, 0.0 where the moment never came.
 
     `overhead_s` is what the gateway added: the time until the answer, or a stream's first content, that was not
-    spent on waiting for providers (None if none was asked). `model` is the
-    model as asked, or `other` where no such model is known here, so that clients cannot create series.
+    spent on waiting for providers (None if none was asked). `model` is the model as asked, or `other` where no such
+    model is known here, so that clients cannot create series. `prompt_cut` says that the provider is known to have
+    dropped a part of the prompt.
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class Exchange:
         "first_s",
         "model",
         "overhead_s",
+        "prompt_cut",
         "request_id",
         "status",
         "target",
@@ -43,3 +45,4 @@ class Exchange:
         self.alias: str | None = None
         self.target: Target | None = None
         self.usage: Usage | None = None
+        self.prompt_cut = False

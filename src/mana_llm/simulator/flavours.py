@@ -1,6 +1,6 @@
 """How the OpenAI-compatible clouds differ, one row each.
 
-Source: DIALECTS.md sections 0 and 4 (openai, groq, openrouter, together, deepseek, vllm), recordings.
+Source: docs/sources.md (OpenAI and its kin) (openai, groq, openrouter, together, deepseek, vllm), recordings.
 """
 
 from __future__ import annotations

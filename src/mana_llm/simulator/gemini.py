@@ -1,6 +1,6 @@
 """Google's Gemini API: generateContent (whole, as SSE, as an array), embeddings, countTokens and models.
 
-Source: DIALECTS.md section 3; the members are those of the recordings.
+Source: docs/sources.md (Gemini); the members are those of the recordings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reading Gemini requests, and refusing what the proto decoder and the service refuse.
 
-Source: DIALECTS.md sections 3.1 to 3.3 and 3.7.
+Source: docs/sources.md (Gemini).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _contents(call: Call, contents: object) -> list[Json]:
 
 
 def _check_signatures(model: str, contents: list[Json]) -> None:
-    # Source: DIALECTS.md section 3.6; only the steps since the last real user message are checked.
+    # Source: docs/sources.md (Gemini); only the steps since the last real user message are checked.
     if not model.startswith("gemini-3"):
         return
     for content in reversed(contents):

@@ -13,7 +13,7 @@ from mana_llm.simulator.reply import Headers
 BODY_BYTES_MAX: Final = 64 * 2**20
 HEAD_BYTES_MAX: Final = 256 * 1024
 _SECRETS: Final = frozenset({"authorization", "x-goog-api-key", "api-key", "x-api-key", "cookie"})
-# Source: RFC 9110 section 15 and the extra codes that DIALECTS.md sections 4.2 and 4.3 name.
+# Source: RFC 9110 section 15 and the extra codes that docs/sources.md name.
 _REASONS: Final = (
     (200, "OK"),
     (301, "Moved Permanently"),

@@ -48,11 +48,11 @@ GEMINI_MODELS: Final = (
     ("gemini-embedding-001", "embedContent"),
 )
 # Models of these families think; the first three do in Ollama without being asked.
-# Source: DIALECTS.md section 2.1 and trap 3.
+# Source: docs/sources.md.
 THINKING_NAMES: Final = ("qwen3", "deepseek-r1", "gpt-oss", "openai/gpt-oss", "deepseek-v4", "sim")
 # Names that every simulated upstream claims not to know.
 UNKNOWN_NAMES: Final = ("missing", "nonexistent", "no-such")
-# Vector sizes by model name prefix. Source: DIALECTS.md sections 1.4, 2.5 and 3.8.
+# Vector sizes by model name prefix. Source: docs/sources.md.
 VECTOR_SIZES: Final = (
     ("text-embedding-3-large", 3072),
     ("text-embedding-", 1536),

@@ -1,6 +1,6 @@
 """Ollama's native API: chat, tags, show, ps, version and embed.
 
-Source: DIALECTS.md section 2; the members and their order are those of the recordings.
+Source: docs/sources.md (Ollama); the members and their order are those of the recordings.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _running(model: models.LocalModel) -> Json:
 
 
 def _shown(name: str) -> Json:
-    fallback = models.LocalModel(name, "simulated", "1B", 10**9, 8192, ("completion", "tools"))
+    fallback = models.LocalModel(name, "simulated", "1B", 10**9, 8192, _abilities(name))
     model = next((one for one in models.LOCAL_MODELS if one.name in (name, f"{name}:latest")), fallback)
     info = {"general.architecture": model.family, f"{model.family}.context_length": model.context}
     return {
@@ -193,6 +193,13 @@ def _shown(name: str) -> Json:
         "capabilities": list(model.capabilities),
         "modified_at": LONG_AGO,
     }
+
+
+def _abilities(name: str) -> tuple[str, ...]:
+    """What a model that is not listed can do; a scripted one can do everything."""
+    if name.startswith("sim"):
+        return ("completion", "tools", "vision", "audio", "thinking")
+    return ("completion", "tools", "thinking") if models.thinks(name) else ("completion", "tools")
 
 
 def _embed(call: Call) -> Reply:

@@ -1,6 +1,6 @@
 """Reading Ollama chat requests, and refusing what its Go decoder and its routes refuse.
 
-Source: DIALECTS.md sections 2.1, 2.2 and 2.4.
+Source: docs/sources.md (Ollama).
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from mana_llm.simulator import models
 from mana_llm.simulator.reply import RefusedError, whole
 from mana_llm.simulator.script import Json
 from mana_llm.simulator.texts import Asked, Tool
+
+CONTEXT_CHARACTERS: Final = 4 * 4096
+"""The context that /api/ps tells, at four characters to the token."""
 
 _WHOLE: Final = (int,)
 _NUMBER: Final = (int, float)
@@ -62,7 +65,8 @@ def asked(body: Json) -> Asked:
     return Asked(
         model=name,
         said=spoken[-1] if spoken else "",
-        prompt_characters=sum(map(len, texts)),
+        # What does not fit the context is dropped without a word.
+        prompt_characters=min(sum(map(len, texts)), CONTEXT_CHARACTERS),
         stream=_stream(body.get("stream")),
         tools=tools,
         answered=roles[-1] == "tool",

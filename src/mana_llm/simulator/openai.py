@@ -1,6 +1,6 @@
 """The OpenAI-compatible upstreams: chat completions, models and embeddings, in each flavour's own shape.
 
-Source: DIALECTS.md sections 1 and 4; the members and their order are those of the recordings.
+Source: docs/sources.md (OpenAI and its kin); the members and their order are those of the recordings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writing an answer as a chat completion or as its chunks, in the flavour's own shape.
 
-Source: DIALECTS.md sections 1.2 and 4.2 to 4.4; recordings of each flavour.
+Source: docs/sources.md (OpenAI and its kin); recordings of each flavour.
 """
 
 from __future__ import annotations

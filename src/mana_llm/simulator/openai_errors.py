@@ -1,6 +1,6 @@
 """OpenAI's error bodies and those of its imitators.
 
-Source: DIALECTS.md sections 1.3, 4.2 and 4.3.
+Source: docs/sources.md (OpenAI and its kin).
 """
 
 from __future__ import annotations

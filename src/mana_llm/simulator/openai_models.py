@@ -1,6 +1,6 @@
 """Lists of models as the OpenAI-compatible clouds write them.
 
-Source: DIALECTS.md sections 1.4 and 4; recorded lists of OpenAI and Groq.
+Source: docs/sources.md (OpenAI and its kin); recorded lists of OpenAI and Groq.
 """
 
 from __future__ import annotations

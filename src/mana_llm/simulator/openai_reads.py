@@ -1,6 +1,6 @@
 """Reading OpenAI chat requests, and refusing what the real servers refuse.
 
-Source: DIALECTS.md sections 1.1, 1.3, 4.2; codes as recorded.
+Source: docs/sources.md (OpenAI and its kin); codes as recorded.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _gemini(found: re.Match[str], request: Request) -> Route:
     if method != "streamGenerateContent":
         return Route(GeminiVoice(), method, model)
     sse = parse_qs(request.query).get("alt") == ["sse"]
-    # Google's events end in CRLF. Source: DIALECTS.md section 3.1.
+    # Google's events end in CRLF. Source: docs/sources.md.
     return Route(GeminiVoice("sse-crlf" if sse else "array"), method, model)
 
 

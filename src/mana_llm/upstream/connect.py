@@ -13,13 +13,18 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[Address]]]
 
 # RFC 8305 section 8: Connection Attempt Delay.
 _STAGGER_S = 0.25
-_ADDRESSES_MAX = 4
+ADDRESSES_MAX = 4
 # A peer that vanished without a word (sleep, Wi-Fi) is noticed after about a minute, below every cloud's idle limit.
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of `host`, families alternated, the resolver's first choice first, at most four.
+    """The addresses of `host` that are tried: the first four of `lookup`, which see."""
+    return (await lookup(host, port))[:ADDRESSES_MAX]
+
+
+async def lookup(host: str, port: int) -> list[Address]:
+    """Every address of `host`, families alternated, the resolver's first choice first.
 
     Raises:
         OSError: if the name is not known (socket.gaierror) or cannot be a name.
@@ -38,8 +43,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     addresses = list(dict.fromkeys((family, peer) for family, _, _, _, peer in found))
     same = [address for address in addresses if address[0] == addresses[0][0]]
     other = [address for address in addresses if address[0] != addresses[0][0]]
-    alternated = [address for address in chain(*zip_longest(same, other)) if address is not None]
-    return alternated[:_ADDRESSES_MAX]
+    return [address for address in chain(*zip_longest(same, other)) if address is not None]
 
 
 async def open_socket(addresses: list[Address]) -> socket.socket:

@@ -4,7 +4,7 @@ import msgspec
 
 
 class PoolLimits(msgspec.Struct, frozen=True):
-    """Bounds of one origin's pool. Source: DESIGN 4.7.
+    """Bounds of one origin's pool. Source: docs/behaviour.md.
 
     `wait_s` bounds the wait for a connection when all are busy; `waiters_max` how many may wait.
     """

@@ -1,6 +1,6 @@
 """Failures on both sides of a call, for every provider: what a status means, and what cannot be asked.
 
-Here stands the status table of DESIGN 4.2 and the wish to come later. `fields` and `messages` read OpenAI's
+Here stands the status table of docs/behaviour.md and the wish to come later. `fields` and `messages` read OpenAI's
 request, where each function gives a value or raises the error that names the place.
 """
 
@@ -21,7 +21,7 @@ from mana_llm.schema.wire import Headers
 MESSAGE_CHARS_MAX: Final = 1000
 """How much of a provider's own words is passed on: enough for a message, too little for an echoed prompt."""
 
-# Source: DESIGN 4.2. 408, 409, 425: try again; 498: a cheap tier is full; 499: its own caller left.
+# Source: docs/behaviour.md. 408, 409, 425: try again; 498: a cheap tier is full; 499: its own caller left.
 _FAILED: Final = frozenset({408, 409, 425, 498, 499})
 _OUT_OF_QUOTA: Final = "insufficient_quota"
 _SECONDS: Final = re.compile(rb"\s*([0-9]{1,9}(?:\.[0-9]{0,9})?)\s*")

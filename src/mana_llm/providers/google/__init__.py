@@ -1,13 +1,19 @@
-"""Google's Gemini API, as a provider. Source: DIALECTS, section 3."""
+"""Google's Gemini API, as a provider. Source: docs/sources.md (Gemini)."""
 
 from typing import Final
 
-from mana_llm.providers.google.answer import decode_completion
+from mana_llm.providers.failures.messages import messages_of
+from mana_llm.providers.google.answer import Reading, decode_completion
+from mana_llm.providers.google.embeddings import decode_batches, encode_batches
 from mana_llm.providers.google.errors import decode_error
 from mana_llm.providers.google.models import decode_list
-from mana_llm.providers.google.request import encode_body, ignored_fields, target_of
+from mana_llm.providers.google.parts import urls_in
+from mana_llm.providers.google.request import encode_body, target_of
+from mana_llm.providers.google.signatures import Signatures
 from mana_llm.providers.google.stream import GoogleStream
+from mana_llm.providers.google.structured import is_structured
 from mana_llm.schema.chat import ChatCompletion, ChatRequest
+from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
 from mana_llm.schema.errors import ProviderError
 from mana_llm.schema.models import Model
 from mana_llm.schema.wire import Call, Endpoint, Headers, Origin
@@ -38,6 +44,7 @@ class Google:
         self._key = key
         auth = b"x-goog-api-key: %b\r\n" % key.encode()
         self._headers = b"Content-Type: application/json\r\n" + auth
+        self._signatures = Signatures()
         self._models = Endpoint(origin, "GET", self._base + _MODELS, auth)
 
     def encode_chat(self, request: ChatRequest, model: str) -> Call:
@@ -47,17 +54,48 @@ class Google:
             ProviderCapabilityError: if a field that changes the meaning has no place in the API.
             RequestError: if a field cannot be read; `param` names it.
         """
-        target = self._base + target_of(model, stream=request.stream)
-        endpoint = Endpoint(self._origin, "POST", target, self._headers)
-        return Call(endpoint, encode_body(request, model), ignored_fields(request, model))
+        verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+        body, ignored = encode_body(request, model, self._signatures)
+        return Call(self._asking(model, verb), body, ignored)
 
-    def decode_chat(self, body: bytes) -> ChatCompletion:
+    def question(self, request: ChatRequest, model: str) -> Call | None:
+        """Nothing: the API judges by itself."""
+        return None
+
+    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
+        """Nothing: the API judges by itself."""
+
+    def urls_to_fetch(self, request: ChatRequest) -> tuple[str, ...]:
+        """The http(s) URLs of images, each once. Raises as `encode_chat` where the messages cannot be read."""
+        return tuple(dict.fromkeys(urls_in(messages_of(request))))
+
+    def decode_chat(self, body: bytes, request: ChatRequest) -> ChatCompletion:
         """The whole answer. Raises the ProviderError that the body says or is."""
-        return decode_completion(body)
+        return decode_completion(body, self._reading(request))
 
-    def open_stream(self) -> GoogleStream:
-        """A decoder for one streamed answer."""
-        return GoogleStream()
+    def open_stream(self, request: ChatRequest) -> GoogleStream:
+        """A decoder for the streamed answer to `request`."""
+        return GoogleStream(self._reading(request))
+
+    def _reading(self, request: ChatRequest) -> Reading:
+        return Reading(self._signatures, is_structured(request.fields))
+
+    def encode_embeddings(self, request: EmbeddingsRequest, model: str) -> list[Call]:
+        """The calls that embed the texts, a hundred at a time.
+
+        Raises:
+            ProviderCapabilityError: if tokens were given.
+        """
+        endpoint = self._asking(model, "batchEmbedContents")
+        ignored = ("user",) if "user" in request.fields else ()
+        return [Call(endpoint, body, ignored) for body in encode_batches(request, model)]
+
+    def decode_embeddings(self, bodies: list[bytes], request: EmbeddingsRequest) -> Embeddings:
+        """The answers to those calls as one. Raises the ProviderError that they say or are."""
+        return decode_batches(bodies, request)
+
+    def _asking(self, model: str, verb: str) -> Endpoint:
+        return Endpoint(self._origin, "POST", self._base + target_of(model, verb), self._headers)
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
         """Classify an answer that is not the one hoped for; never raises."""

@@ -1,17 +1,18 @@
-"""Turns Gemini's candidates into OpenAI's choices, whole or piece by piece. Source: DIALECTS 3.5 and 3.6.
+"""Turns Gemini's candidates into OpenAI's choices, whole or piece by piece. Source: docs/sources.md (Gemini).
 
 A thought signature must come back with the very part that it came on. It travels as Google's own OpenAI
 surface sends it: `extra_content.google.thought_signature`, on the tool call, or on the message for any other
-part.
+part. A call's is remembered, too, for clients that drop what they do not know.
 """
 
 from collections.abc import Collection
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from mana_llm.kit.fences import FenceStripper
 from mana_llm.providers.google.finish import block_of, failure_of, finish_name, finish_reason
+from mana_llm.providers.google.signatures import Signatures, signed
 from mana_llm.providers.google.wire import (
     Answer,
     Blob,
@@ -22,21 +23,30 @@ from mana_llm.providers.google.wire import (
     read_answer,
     usage_in,
 )
+from mana_llm.providers.toolcalls import arguments_text, is_synthesised, synthesised_id
 from mana_llm.schema.chat import ChatCompletion
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
-from mana_llm.schema.wire import JSONDecodeError, decode_json
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How an answer is read: where signatures are remembered, and whether it is to be JSON without a fence."""
+
+    signatures: Signatures
+    structured: bool = False
 
 
 class Progress:
     """What is known of one choice so far. `seed` names the answer; ids that are missing are made of it."""
 
-    def __init__(self, index: int, seed: str) -> None:
+    def __init__(self, index: int, seed: str, reading: Reading) -> None:
         self.index = index
         self.has_content = False
         self.role_said = False
         self.finish = ""
-        self._seed = f"{seed} {index}"
+        self._seed = seed
         self._ids: set[str] = set()
+        self._signatures = reading.signatures
+        self._fences = FenceStripper() if reading.structured else None
 
     @property
     def has_calls(self) -> bool:
@@ -54,7 +64,13 @@ class Progress:
         for part in (candidate.content.parts if candidate.content else None) or ():
             self._add(part, delta)
         self.has_content = self.has_content or carries_content(delta)
+        if self._fences is not None and (said := delta.pop("content", "")) and (text := self._fences.feed(said)):
+            delta["content"] = text
         return delta
+
+    def rest(self) -> str:
+        """The end of the text that was held back, since it might have been a fence."""
+        return self._fences.end() if self._fences is not None else ""
 
     def _add(self, part: GeminiPart, delta: dict[str, Any]) -> None:
         if part.text:
@@ -65,21 +81,25 @@ class Progress:
         if part.function_call is not None:
             delta.setdefault("tool_calls", []).append(self._call_of(part.function_call, part.thought_signature))
         elif part.thought_signature:
-            delta["extra_content"] = _signed(part.thought_signature)
+            delta["extra_content"] = signed(part.thought_signature)
 
     def _call_of(self, called: FunctionCall, signature: str | None) -> dict[str, Any]:
         index = len(self._ids)
-        arguments = arguments_text(called.args)
+        name, arguments = called.name or "", arguments_text(called.args)
         call_id = called.id
         if not call_id or call_id in self._ids:
-            call_id = synthesised_id(f"{self._seed} {index} {called.name} {arguments}")
+            call_id = synthesised_id(f"{self._seed} {self.index} {index} {called.name} {arguments}")
         self._ids.add(call_id)
-        named = {"name": called.name or "", "arguments": arguments}
-        call = {"index": index, "id": call_id, "type": "function", "function": named}
-        return {**call, "extra_content": _signed(signature)} if signature else call
+        call = {"index": index, "id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        if not signature:
+            return call
+        # An id that was made for an answer without a name may be another answer's, too.
+        if self._seed or not is_synthesised(call_id):
+            self._signatures.keep(call_id, name, signature)
+        return {**call, "extra_content": signed(signature)}
 
 
-def decode_completion(body: bytes) -> ChatCompletion:
+def decode_completion(body: bytes, reading: Reading) -> ChatCompletion:
     """The whole answer.
 
     Raises:
@@ -94,7 +114,7 @@ def decode_completion(body: bytes) -> ChatCompletion:
     if block is not None:
         raise block
     seed = answer.response_id or ""
-    read = [(Progress(index_of(one, at), seed), one) for at, one in enumerate(answer.candidates or ())]
+    read = [(Progress(index_of(one, at), seed, reading), one) for at, one in enumerate(answer.candidates or ())]
     choices = [_choice_of(progress, one, progress.delta_of(one)) for progress, one in read]
     failure = failure_at_end([progress for progress, _ in read])
     if failure is not None:
@@ -131,25 +151,9 @@ def carries_content(delta: dict[str, Any]) -> bool:
     return not delta.keys() <= {"role", "extra_content"}
 
 
-def arguments_text(raw: msgspec.Raw) -> str:
-    """The arguments of a call as a JSON text without spaces, numbers as they came.
-
-    Raises:
-        ProviderProtocolError: if they are no JSON object.
-    """
-    try:
-        value = decode_json(raw, dict[str, Any] | None)
-    except JSONDecodeError as error:
-        raise ProviderProtocolError(f"The arguments of a function call cannot be read: {error}.") from error
-    return "{}" if value is None else msgspec.json.format(bytes(raw), indent=-1).decode()
-
-
-def synthesised_id(seed: str) -> str:
-    """An id for a call that has none: the same for the same seed, since nothing here is random."""
-    return f"call_mana_{sha256(seed.encode(errors='replace')).hexdigest()[:24]}"
-
-
 def _choice_of(progress: Progress, candidate: Candidate, delta: dict[str, Any]) -> dict[str, Any]:
+    if rest := progress.rest():
+        delta["content"] = delta.get("content", "") + rest
     return {
         "index": progress.index,
         "message": _message_of(delta),
@@ -167,10 +171,6 @@ def _message_of(delta: dict[str, Any]) -> dict[str, Any]:
             {name: member for name, member in call.items() if name != "index"} for call in delta["tool_calls"]
         ]
     return message
-
-
-def _signed(signature: str) -> dict[str, Any]:
-    return {"google": {"thought_signature": signature}}
 
 
 def _image_of(blob: Blob) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Classifies Gemini's failures. Source: DIALECTS 3.7.
+"""Classifies Gemini's failures. Source: docs/sources.md (Gemini).
 
 The body is `{"error": {"code", "message", "status", "details"}}`, in a one-element array where a stream was
 asked for without alt=sse. A bad key is a 400 whose details say so; the wait is in the details too, never in a

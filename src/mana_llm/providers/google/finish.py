@@ -1,4 +1,4 @@
-"""What Gemini's finish and block reasons mean. Source: DIALECTS 3.5.
+"""What Gemini's finish and block reasons mean. Source: docs/sources.md (Gemini).
 
 Gemini says STOP after function calls too, and answers 200 where it refuses: the reason alone tells an answer
 from a block, a cut, or a failure of the model.

@@ -1,9 +1,10 @@
-"""Reads /v1beta/models. Source: DIALECTS 3.8."""
+"""Reads /v1beta/models. Source: docs/sources.md (Gemini)."""
 
 from typing import Final
 
 import msgspec
 
+from mana_llm.providers.google.generation import bare
 from mana_llm.schema.errors import ProviderProtocolError
 from mana_llm.schema.models import Model
 from mana_llm.schema.wire import JSONDecodeError, decode_json
@@ -43,10 +44,20 @@ def _model_of(row: _Row) -> Model | None:
     capabilities = [_CAPABILITIES[method] for method in methods if method in _CAPABILITIES]
     if not row.name or not capabilities:
         return None
-    if row.thinking:
-        capabilities.append("thinking")
+    if "completion" in capabilities:
+        capabilities += [ability for ability, has in (*_abilities(row.name), ("thinking", row.thinking)) if has]
     return Model(
-        id=row.name.removeprefix("models/"),
+        id=bare(row.name),
         context_window=row.input_token_limit or None,
         capabilities=tuple(dict.fromkeys(capabilities)),
     )
+
+
+def _abilities(name: str) -> tuple[tuple[str, bool], ...]:
+    """What the list does not say and the vendor's pages do: every Gemini that chats sees and calls functions.
+
+    Not so those that speak; those that draw see, but call nothing. Of Gemma nothing is said here.
+    Source: ai.google.dev, models.
+    """
+    is_gemini = bare(name).startswith("gemini-") and "-tts" not in name
+    return ("vision", is_gemini), ("tools", is_gemini and "-image" not in name)

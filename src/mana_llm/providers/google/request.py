@@ -1,27 +1,28 @@
-"""Writes OpenAI's chat request as a body for generateContent. Source: DIALECTS 3.1 to 3.3.
-
-Gemini knows two roles, and a system instruction beside the conversation: system and developer messages go
-there in their order, wherever they stood. Neighbours of one role become one turn. A conversation that begins
-with the assistant is sent as it is: Gemini asks for a user's turn first, but to invent one would put words in
-a mouth.
-"""
+"""Writes OpenAI's chat request as a body for generateContent. Source: docs/sources.md (Gemini)."""
 
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
+
 from mana_llm.providers.failures.fields import (
     Fields,
-    cannot,
     carried,
     count_of,
     given,
     ignored_of,
-    refuse_what_changes_meaning,
+    refuse_other_modalities,
     stop_of,
 )
-from mana_llm.providers.failures.messages import messages_of, texts_of, unknown_role
+from mana_llm.providers.failures.messages import messages_of
+from mana_llm.providers.google.conversation import Conversation
+from mana_llm.providers.google.generation import bare
+from mana_llm.providers.google.parts import Parts
+from mana_llm.providers.google.signatures import Signatures
+from mana_llm.providers.google.structured import format_config
 from mana_llm.providers.google.thinking import thinking_config
-from mana_llm.schema.chat import ChatRequest, Message
+from mana_llm.providers.google.tools import tools_config
+from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.wire import encode_json
 
 # max_completion_tokens stands after max_tokens, so that it wins. top_k is no field of OpenAI's, but what
@@ -39,77 +40,54 @@ _CONFIG: Final = {
     "logprobs": ("responseLogprobs", bool),
     "top_logprobs": ("logprobs", int),
 }
-_ROLES: Final = {"user": "user", "assistant": "model"}
-_USED: Final = frozenset({*_CONFIG, "stop", "reasoning_effort"})
+_REASONING: Final = frozenset({"reasoning_effort", "reasoning"})
+_TRUE: Final = msgspec.Raw(b"true")
+_USED: Final = frozenset({*_CONFIG, "stop"})
 
 
-def target_of(model: str, *, stream: bool) -> str:
-    """Path and query that ask `model`; one that a caller wrote `models/...` is the same as without."""
-    named = model.removeprefix("models/")
+def target_of(model: str, verb: str) -> str:
+    """Path that asks `model` to do `verb`; one that a caller wrote `models/...` is the same as without."""
+    named = bare(model)
     kind = "models/"
     if named.startswith("tunedModels/"):
         kind, named = "tunedModels/", named.removeprefix("tunedModels/")
-    verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
     return f"/v1beta/{kind}{quote(named, safe='', errors='replace')}:{verb}"
 
 
-def encode_body(request: ChatRequest, model: str) -> bytes:
-    """The body. Raises as `Google.encode_chat`."""
+def encode_body(request: ChatRequest, model: str, signatures: Signatures) -> tuple[bytes, tuple[str, ...]]:
+    """The body, and what it could not carry. Raises as `Google.encode_chat`."""
     fields = request.fields
-    refuse_what_changes_meaning(fields)
-    body = _conversation(messages_of(request))
-    if config := _config(fields, model):
+    refuse_other_modalities(fields)
+    parts = Parts(request.fetched)
+    conversation = Conversation(model, parts, signatures)
+    for index, message in enumerate(messages_of(request)):
+        conversation.add(message, f"messages[{index}]")
+    tools = tools_config(fields, model)
+    body = {**conversation.body(), **tools}
+    if config := _config(fields, model, has_tools=bool(tools)):
         body["generationConfig"] = config
-    return encode_json(body)
+    return encode_json(body), _ignored(request, model, parts)
 
 
-def ignored_fields(request: ChatRequest, model: str) -> tuple[str, ...]:
-    """The given fields that change nothing essential and have no place here, sorted."""
-    fields = request.fields
-    thinks = given(fields, "reasoning_effort") is None or thinking_config(fields, model) is not None
-    used = _USED if thinks else _USED - {"reasoning_effort"}
-    return ignored_of(request, used, "name", "reasoning_content")
-
-
-def _config(fields: Fields, model: str) -> dict[str, Any]:
+def _config(fields: Fields, model: str, *, has_tools: bool) -> dict[str, Any]:
     count_of(fields)
     config: dict[str, Any] = dict(carried(fields, _CONFIG))
     if stop := stop_of(fields):
         config["stopSequences"] = stop
+    config.update(format_config(fields, model, has_tools=has_tools))
     if thinking := thinking_config(fields, model):
         config["thinkingConfig"] = thinking
     return config
 
 
-def _conversation(messages: list[Message]) -> dict[str, Any]:
-    instructions: list[dict[str, Any]] = []
-    contents: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        parts = _parts(message, f"messages[{index}]")
-        if message.role in ("system", "developer"):
-            instructions += parts
-        elif parts:
-            _add_turn(contents, _ROLES[message.role], parts)
-    if not contents:
-        raise cannot("messages", "an answer to instructions alone; it needs a user's message")
-    body: dict[str, Any] = {"contents": contents}
-    if instructions:
-        body["systemInstruction"] = {"parts": instructions}
-    return body
-
-
-def _add_turn(contents: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:
-    if contents and contents[-1]["role"] == role:
-        contents[-1]["parts"] += parts
-    else:
-        contents.append({"role": role, "parts": parts})
-
-
-def _parts(message: Message, place: str) -> list[dict[str, Any]]:
-    if message.role not in ("system", "developer", *_ROLES):
-        raise unknown_role(message, place)
-    if message.tool_calls:
-        raise cannot(f"{place}.tool_calls", "tool calls of earlier turns")
-    # An assistant's turn may be empty (a refusal, an answer that was cut); Gemini wants no part without text
-    # there.
-    return [{"text": text} for text in texts_of(message, place) if text or message.role != "assistant"]
+def _ignored(request: ChatRequest, model: str, parts: Parts) -> tuple[str, ...]:
+    """The given fields that change nothing essential and have no place here, sorted."""
+    fields = request.fields
+    used = _USED | _REASONING if thinking_config(fields, model) is not None else _USED
+    if given(fields, "parallel_tool_calls") == _TRUE:
+        # Several calls at once are what Gemini does anyway.
+        used |= {"parallel_tool_calls"}
+    ignored = ignored_of(request, used, "name", "reasoning_content", "reasoning")
+    if parts.details_ignored:
+        ignored = tuple(sorted((*ignored, "messages[].content[].image_url.detail")))
+    return ignored

@@ -1,4 +1,4 @@
-"""Decodes a streamed answer of streamGenerateContent?alt=sse. Source: DIALECTS 3.5.
+"""Decodes a streamed answer of streamGenerateContent?alt=sse. Source: docs/sources.md (Gemini).
 
 There is no end marker, and neither the event with the finish nor the one with the first counts need be the
 last. So deltas leave at once, while the finish and the usage of the last event are kept until the body is
@@ -8,7 +8,7 @@ complete.
 from typing import Any
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.google.answer import Progress, carries_content, failure_at_end, head_of, index_of
+from mana_llm.providers.google.answer import Progress, Reading, carries_content, failure_at_end, head_of, index_of
 from mana_llm.providers.google.finish import block_of, finish_reason
 from mana_llm.providers.google.wire import (
     Answer,
@@ -25,9 +25,10 @@ from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 class GoogleStream:
     """A `ChatStreamDecoder` for Gemini's events; `end` sets `done`, since only the body's end says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading) -> None:
         self.failure: ProviderError | None = None
         self.done = False
+        self._reading = reading
         self._events = SSEDecoder()
         self._head: dict[str, Any] = {}
         self._seed = ""
@@ -87,7 +88,7 @@ class GoogleStream:
         index = index_of(candidate, at)
         progress = self._choices.get(index)
         if progress is None:
-            progress = self._choices[index] = Progress(index, self._seed)
+            progress = self._choices[index] = Progress(index, self._seed, self._reading)
         delta = progress.delta_of(candidate)
         logprobs = logprobs_in(candidate)
         if not delta and not logprobs:
@@ -96,11 +97,12 @@ class GoogleStream:
         return {**choice, "logprobs": logprobs} if logprobs else choice
 
     def _last_chunk(self) -> ChatChunk:
-        choices = [
-            _choice(progress, {}, finish_reason(progress.finish, has_calls=progress.has_calls))
-            for progress in self._choices.values()
-        ]
-        return ChatChunk(dict(self._head), choices, usage_in(self._counts), finished=True)
+        choices = []
+        for progress in self._choices.values():
+            delta = {"content": rest} if (rest := progress.rest()) else {}
+            choices.append(_choice(progress, delta, finish_reason(progress.finish, has_calls=progress.has_calls)))
+        has_content = any(carries_content(choice["delta"]) for choice in choices)
+        return ChatChunk(dict(self._head), choices, usage_in(self._counts), has_content, finished=True)
 
     def _has_content(self) -> bool:
         return any(progress.has_content for progress in self._choices.values())

@@ -1,14 +1,20 @@
-"""Turns `reasoning_effort` into Gemini's thinkingConfig, which differs by generation.
+"""Turns the two wishes for reasoning into Gemini's thinkingConfig, which differs by generation.
 
-Source: DIALECTS 3.3 (the budgets are litellm's; which models refuse MINIMAL is from pydantic-ai's profiles
-and two release notes). Thinking cannot be turned off on 2.5-pro and from 3 on: `none` means as little as the
-model can.
+`reasoning_effort` is OpenAI's; `reasoning: {effort, max_tokens, exclude, enabled}` is OpenRouter's, and
+OpenAI's goes before it. Nothing is sent unless one of them was given; whoever wishes for reasoning gets to
+read the thoughts, unless excluded.
+
+Source: docs/sources.md (Gemini) (the budgets are litellm's; which models refuse MINIMAL is from pydantic-ai's profiles
+and two release notes); openrouter.ai/docs, reasoning tokens. Thinking cannot be turned off on 2.5-pro and
+from 3 on: `none` means as little as the model can.
 """
 
-import re
 from typing import Any, Final
 
+import msgspec
+
 from mana_llm.providers.failures.fields import Fields, read
+from mana_llm.providers.google.generation import bare, generation_of
 from mana_llm.schema.errors import RequestError
 
 _BUDGETS: Final = {
@@ -20,8 +26,11 @@ _BUDGETS: Final = {
     "xhigh": 24576,
     "max": 24576,
 }
-# Source: ai.google.dev, thinking: 2.5-pro takes 128 to 32768, the Flash models 0 to 24576.
-_PRO_BUDGET_MIN: Final = 128
+# Source: ai.google.dev, thinking: the least and the most that a budget can be, where there is one. 2.5-pro
+# takes 128 to 32768, Flash up to 24576, Flash-Lite from 512; 0 turns it off, but not for 2.5-pro.
+_PRO_RANGE: Final = (128, 32768)
+_FLASH_RANGE: Final = (1, 24576)
+_FLASH_LITE_RANGE: Final = (512, 24576)
 _LEVELS: Final = {
     "none": "MINIMAL",
     "minimal": "MINIMAL",
@@ -31,35 +40,73 @@ _LEVELS: Final = {
     "xhigh": "HIGH",
     "max": "HIGH",
 }
-_GENERATION: Final = re.compile(r"gemini-(\d+)(?:\.(\d+))?-")
-_LATEST: Final = re.compile(r"gemini-(?:flash|flash-lite|pro)-latest")
+
+
+class _Wish(msgspec.Struct):
+    effort: str | None = None
+    max_tokens: int | None = None
+    exclude: bool | None = None
+    enabled: bool | None = None
 
 
 def thinking_config(fields: Fields, model: str) -> dict[str, Any] | None:
-    """The thinkingConfig; None if no effort was asked for, or the model has none to set.
+    """The thinkingConfig; None if no reasoning was asked for, or the model has none to set.
 
     Raises:
-        RequestError: if the effort is none of OpenAI's.
+        RequestError: if a wish cannot be read; `param` names it.
     """
+    wish = _wish_in(fields)
+    generation = generation_of(model)
+    if wish is None or generation < (2, 5):
+        return None
+    config = _amount(wish, model) if generation < (3, 0) else _level(wish, model)
+    if wish.effort != "none" and not wish.exclude:
+        config["includeThoughts"] = True
+    return config or None
+
+
+def _wish_in(fields: Fields) -> _Wish | None:
     effort = read(fields, "reasoning_effort", str)
+    wish: _Wish | None = read(fields, "reasoning", _Wish)
+    if effort is None and wish is None:
+        return None
+    param = "reasoning.effort" if effort is None else "reasoning_effort"
+    wish = wish or _Wish()
+    if effort is not None:
+        wish.effort, wish.max_tokens = effort, None
+    elif wish.enabled is False or (wish.effort is None and wish.max_tokens == 0):
+        wish.effort = "none"
+    if wish.effort is not None and wish.effort not in _LEVELS:
+        raise RequestError(f"'{param}' must be one of {', '.join(_LEVELS)}.", param=param)
+    if wish.max_tokens is not None and wish.max_tokens < 0:
+        raise RequestError("'reasoning.max_tokens' must not be negative.", param="reasoning.max_tokens")
+    return wish
+
+
+def _amount(wish: _Wish, model: str) -> dict[str, Any]:
+    """A budget in tokens, as 2.5 takes it."""
+    budget = wish.max_tokens if wish.effort is None else _BUDGETS[wish.effort]
+    if budget is None:
+        return {}
+    name = bare(model)
+    if "-pro" in name:
+        least, most = _PRO_RANGE
+    else:
+        least, most = _FLASH_LITE_RANGE if "-flash-lite" in name else _FLASH_RANGE
+        least = least if budget else 0
+    return {"thinkingBudget": min(max(budget, least), most)}
+
+
+def _level(wish: _Wish, model: str) -> dict[str, Any]:
+    """A level, as 3 and later take it; a wish in tokens is the effort that it would pay for."""
+    effort = wish.effort
+    if effort is None and wish.max_tokens is not None:
+        effort = max(
+            (name for name in _LEVELS if _BUDGETS[name] <= wish.max_tokens),
+            key=_BUDGETS.__getitem__,
+        )
     if effort is None:
-        return None
-    if effort not in _LEVELS:
-        raise RequestError(f"'reasoning_effort' must be one of {', '.join(_LEVELS)}.", param="reasoning_effort")
-    name = model.removeprefix("models/")
-    if name.startswith("gemini-2.5-"):
-        return {"thinkingBudget": max(_BUDGETS[effort], _PRO_BUDGET_MIN if "-pro" in name else 0)}
-    generation = _generation_of(name)
-    if generation < (3, 0):
-        return None
+        return {}
     level = _LEVELS[effort]
-    takes_minimal = "-flash" in name and generation < (3, 7)
+    takes_minimal = "-flash" in bare(model) and generation_of(model) < (3, 7)
     return {"thinkingLevel": "LOW" if level == "MINIMAL" and not takes_minimal else level}
-
-
-def _generation_of(name: str) -> tuple[int, int]:
-    """(3, 5) for gemini-3.5-flash; (0, 0) for what is no Gemini. The latest ones count as newest of 3."""
-    if _LATEST.fullmatch(name):
-        return (3, 99)
-    match = _GENERATION.match(name)
-    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

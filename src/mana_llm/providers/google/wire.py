@@ -1,4 +1,4 @@
-"""What generateContent answers, as typed structs; unknown members are dropped. Source: DIALECTS 3.5."""
+"""What generateContent answers, as typed structs; unknown members are dropped. Source: docs/sources.md (Gemini)."""
 
 from typing import Any
 

@@ -1,16 +1,17 @@
-"""Reads what /api/chat answers, whole or line by line, into OpenAI's shape. Source: DIALECTS 2.3.
+"""Reads what /api/chat answers, whole or line by line, into OpenAI's shape. Source: docs/sources.md (Ollama).
 
 Ollama says `done_reason: "stop"` after tool calls too, gives arguments as objects, and older servers give
 calls no ids. All three are mended here, in the same place for whole answers and for streams.
 """
 
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
+from mana_llm.kit.fences import FenceStripper
 from mana_llm.providers.ollama.errors import error_in
+from mana_llm.providers.toolcalls import arguments_text, synthesised_id
 from mana_llm.schema.chat import ChatCompletion
 from mana_llm.schema.errors import ProviderProtocolError, ProviderTruncatedError
 from mana_llm.schema.usage import Usage, usage_of
@@ -41,8 +42,14 @@ class Said(msgspec.Struct):
     tool_calls: list[Called] | None = None
 
 
+_NOBODY: Final = Said()
+
+
 class Answer(msgspec.Struct):
-    """A whole answer, or one line of a streamed one. `error` is empty bytes if there is none."""
+    """A whole answer, or one line of a streamed one. `error` is empty bytes if there is none.
+
+    `prompt_eval_count` includes what was cached, `prompt_eval_cached_count`. Source: Ollama 0.33.3.
+    """
 
     model: str | None = None
     created_at: str | None = None
@@ -50,15 +57,20 @@ class Answer(msgspec.Struct):
     done: bool | None = None
     done_reason: str | None = None
     prompt_eval_count: int | None = None
+    prompt_eval_cached_count: int | None = None
     eval_count: int | None = None
     logprobs: list[dict[str, Any]] | None = None
     error: msgspec.Raw = msgspec.Raw()
 
 
 class Progress:
-    """What is known of an answer so far: its head, its calls, and whether it has content."""
+    """What is known of an answer so far: its head, its calls, and whether it has content.
 
-    def __init__(self) -> None:
+    `fences` takes the fences off a structured answer, None where the answer is text.
+    """
+
+    def __init__(self, fences: FenceStripper | None = None) -> None:
+        self._fences = fences
         self.head: dict[str, Any] = {}
         self.has_content = False
         self.has_calls = False
@@ -74,18 +86,18 @@ class Progress:
         if created:
             self.head["created"] = created
 
-    def delta_of(self, said: Said | None) -> dict[str, Any]:
+    def delta_of(self, answer: Answer) -> dict[str, Any]:
         """What a line adds, as a delta; empty if it adds nothing.
 
         Raises:
             ProviderProtocolError: if the arguments of a call are no JSON object.
         """
+        said = answer.message or _NOBODY
+        self._spoke = self._spoke or answer.message is not None
         delta: dict[str, Any] = {}
-        if said is None:
-            return delta
-        self._spoke = True
-        if said.content:
-            delta["content"] = said.content
+        content = self._content_of(said, last=bool(answer.done))
+        if content:
+            delta["content"] = content
         if said.thinking:
             delta["reasoning_content"] = said.thinking
         if said.tool_calls:
@@ -93,6 +105,13 @@ class Progress:
             self.has_calls = True
         self.has_content = self.has_content or bool(delta)
         return delta
+
+    def _content_of(self, said: Said, *, last: bool) -> str:
+        content = said.content or ""
+        if self._fences is None:
+            return content
+        content = self._fences.feed(content)
+        return content + self._fences.end() if last else content
 
     def _call_of(self, called: Called) -> dict[str, Any]:
         index = len(self._ids)
@@ -121,20 +140,18 @@ class Progress:
         return "tool_calls" if self.has_calls else "stop"
 
 
-def decode_completion(body: bytes) -> ChatCompletion:
-    """The whole answer.
+def decode_completion(answer: Answer, fences: FenceStripper | None) -> ChatCompletion:
+    """The whole answer; `fences` is as in `Progress`.
 
     Raises:
         ProviderProtocolError: if the body is no whole answer.
         ProviderTruncatedError: if the ceiling was reached before any content.
-        ProviderServerError: if it is an error.
     """
-    answer = read_answer(body)
     if not answer.done:
         raise ProviderProtocolError("Ollama's answer is not done.")
-    progress = Progress()
+    progress = Progress(fences)
     progress.begin(answer, "chat.completion")
-    delta = progress.delta_of(answer.message)
+    delta = progress.delta_of(answer)
     choice = {
         "index": 0,
         "message": _message_of(delta),
@@ -168,7 +185,12 @@ def usage_in(answer: Answer) -> Usage | None:
     """The counts of a done answer. The server leaves out what is 0; if both are missing, it said nothing."""
     if answer.prompt_eval_count is None and answer.eval_count is None:
         return None
-    return usage_of(max(answer.prompt_eval_count or 0, 0), max(answer.eval_count or 0, 0))
+    cached = answer.prompt_eval_cached_count
+    return usage_of(
+        max(answer.prompt_eval_count or 0, 0),
+        max(answer.eval_count or 0, 0),
+        None if cached is None else max(cached, 0),
+    )
 
 
 def logprobs_of(answer: Answer) -> dict[str, Any] | None:
@@ -187,27 +209,6 @@ def unix_time(created_at: str | None) -> int:
         return 0 if instant.tzinfo is None else max(0, int(instant.timestamp()))
     except (ValueError, OverflowError):
         return 0
-
-
-def arguments_text(raw: msgspec.Raw) -> str:
-    """The arguments of a call as a JSON text, numbers as they came.
-
-    Raises:
-        ProviderProtocolError: if they are no JSON object.
-    """
-    try:
-        value = decode_json(raw, dict[str, Any] | str | None)
-        if isinstance(value, str):
-            decode_json(value.encode(), dict[str, Any])
-            return value
-    except JSONDecodeError as error:
-        raise ProviderProtocolError(f"The arguments of a tool call cannot be read: {error}.") from error
-    return "{}" if value is None else msgspec.json.format(bytes(raw), indent=-1).decode()
-
-
-def synthesised_id(seed: str) -> str:
-    """An id for a call that has none: the same for the same seed, since nothing here is random."""
-    return f"call_mana_{sha256(seed.encode(errors='replace')).hexdigest()[:24]}"
 
 
 def _message_of(delta: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Classifies Ollama's failures. Source: DIALECTS 2.4. The body is `{"error": "message"}` at every status.
+"""Classifies Ollama's failures. Source: docs/sources.md (Ollama). The body is `{"error": "message"}` at every status.
 
 House rule 8 forbids to match on message text. Ollama gives no code, so two facts can only be read there, and
 the phrases stand in one table: a model that lacks a capability, and a prompt that is too long.

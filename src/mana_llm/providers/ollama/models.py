@@ -1,4 +1,4 @@
-"""Reads /api/tags. Source: DIALECTS 2.5."""
+"""Reads /api/tags. Source: docs/sources.md (Ollama)."""
 
 import msgspec
 

@@ -1,6 +1,8 @@
-"""Writes OpenAI's chat request as a body for /api/chat. Source: DIALECTS 2.1 and 2.2."""
+"""Writes OpenAI's chat request as a body for /api/chat. Source: docs/sources.md (Ollama)."""
 
 from typing import Any, Final
+
+import msgspec
 
 from mana_llm.providers.failures.fields import (
     Fields,
@@ -9,13 +11,14 @@ from mana_llm.providers.failures.fields import (
     count_of,
     ignored_of,
     read,
-    refuse_what_changes_meaning,
+    refuse_other_modalities,
     stop_of,
 )
-from mana_llm.providers.failures.messages import messages_of, texts_of, unknown_role
-from mana_llm.schema.chat import ChatRequest, Message
-from mana_llm.schema.errors import RequestError
-from mana_llm.schema.wire import encode_json
+from mana_llm.providers.ollama.messages import conversation_of
+from mana_llm.providers.ollama.tools import not_carried, tools_of
+from mana_llm.schema.chat import ChatRequest
+from mana_llm.schema.errors import GatewayError, RequestError
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_json, encode_json
 
 # max_completion_tokens stands after max_tokens, so that it wins. top_k and min_p are no fields of OpenAI's,
 # but what other servers of its API call them.
@@ -41,29 +44,63 @@ _THINK: Final[dict[str, bool | str]] = {
     "xhigh": "max",
     "max": "max",
 }
-_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_USED: Final = frozenset({*_OPTIONS, *_TOP_LEVEL, "stop", "n", "reasoning_effort"})
+# Takes levels only, and thinks at the least of them. Source: docs/sources.md (Ollama).
+_LEVELS_ONLY: Final = "gpt-oss"
+_USED: Final = frozenset({*_OPTIONS, *_TOP_LEVEL, "stop", "n", "reasoning_effort", "parallel_tool_calls"})
+
+
+class _Schema(msgspec.Struct):
+    schema: msgspec.Raw = msgspec.Raw()
+    description: str | None = None
+
+
+class _Format(msgspec.Struct):
+    type: str
+    json_schema: _Schema | None = None
 
 
 def encode_body(request: ChatRequest, model: str) -> bytes:
     """The body. Raises as `Ollama.encode_chat`."""
     fields = request.fields
-    refuse_what_changes_meaning(fields)
+    refuse_other_modalities(fields)
     if count_of(fields) > 1:
         raise cannot("n", "several choices")
-    body: dict[str, Any] = {"model": model, "messages": _messages(request), "stream": request.stream}
+    body: dict[str, Any] = {"model": model, "messages": conversation_of(request), "stream": request.stream}
+    if tools := tools_of(fields):
+        body["tools"] = tools
     if options := _options(fields):
         body["options"] = options
     body |= carried(fields, _TOP_LEVEL)
-    think = _think(fields)
+    wanted = _format(fields)
+    if wanted is not None:
+        body["format"] = wanted
+    think = _think(fields, model)
     if think is not None:
         body["think"] = think
     return encode_json(body)
 
 
-def ignored_fields(request: ChatRequest) -> tuple[str, ...]:
-    """The given fields that change nothing essential and have no place here, sorted."""
-    return ignored_of(request, _USED, "name")
+def ignored_fields(request: ChatRequest, model: str) -> tuple[str, ...]:
+    """What was given, changes nothing essential and has no place here, sorted; the request must be encodable."""
+    fields = request.fields
+    more = not_carried(fields)
+    # There, a result is named after its function, so the name of a tool's message says nothing new.
+    if any(message.name and message.role not in ("tool", "function") for message in request.messages()):
+        more.append("messages[].name")
+    wanted = read(fields, "response_format", _Format)
+    if wanted is not None and wanted.json_schema is not None and wanted.json_schema.description:
+        more.append("response_format.json_schema.description")
+    if read(fields, "reasoning_effort", str) == "none" and _takes_levels_only(model):
+        more.append("reasoning_effort")
+    return tuple(sorted((*ignored_of(request, _USED), *more)))
+
+
+def wants_structure(fields: Fields) -> bool:
+    """Whether the answer is to be JSON; False where that cannot be read."""
+    try:
+        return _format(fields) is not None
+    except GatewayError:
+        return False
 
 
 def _options(fields: Fields) -> dict[str, Any]:
@@ -73,27 +110,37 @@ def _options(fields: Fields) -> dict[str, Any]:
     return options
 
 
-def _think(fields: Fields) -> bool | str | None:
+def _format(fields: Fields) -> msgspec.Raw | str | None:
+    """The schema as it came: the grammar that is made of it knows `$ref` and the rest. None for plain text."""
+    wanted: _Format | None = read(fields, "response_format", _Format)
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return "json"
+    if wanted.type != "json_schema":
+        raise cannot("response_format", f"answers of the type '{wanted.type[:40]}'")
+    place = "response_format.json_schema"
+    if wanted.json_schema is None:
+        raise RequestError(f"'{place}' is missing.", param=place)
+    schema = wanted.json_schema.schema
+    if not schema or schema == NULL:
+        # OpenAI's specification lets it be absent: any JSON will do.
+        return "json"
+    try:
+        decode_json(schema, dict[str, Any])
+    except JSONDecodeError as error:
+        raise RequestError(f"'{place}.schema' is no JSON Schema: {error}.", param=f"{place}.schema") from error
+    return schema
+
+
+def _think(fields: Fields, model: str) -> bool | str | None:
     effort = read(fields, "reasoning_effort", str)
     if effort is None:
         return None
     if effort not in _THINK:
         raise RequestError(f"'reasoning_effort' must be one of {', '.join(_THINK)}.", param="reasoning_effort")
-    return _THINK[effort]
+    return "low" if effort == "none" and _takes_levels_only(model) else _THINK[effort]
 
 
-def _messages(request: ChatRequest) -> list[dict[str, Any]]:
-    return [_message(message, f"messages[{index}]") for index, message in enumerate(messages_of(request))]
-
-
-def _message(message: Message, place: str) -> dict[str, Any]:
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise unknown_role(message, place)
-    if message.tool_calls:
-        raise cannot(f"{place}.tool_calls", "tool calls of earlier turns")
-    # Content is one string there; the parts of ours are lines of it, as they would be in a prompt.
-    written: dict[str, Any] = {"role": role, "content": "\n".join(texts_of(message, place))}
-    if role == "assistant" and message.reasoning_content:
-        written["thinking"] = message.reasoning_content
-    return written
+def _takes_levels_only(model: str) -> bool:
+    return model.rpartition("/")[2].startswith(_LEVELS_ONLY)

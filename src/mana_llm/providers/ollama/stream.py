@@ -1,7 +1,9 @@
 """Decodes a streamed answer of /api/chat: one JSON object per line, the last of which says `done`."""
 
+from collections.abc import Callable
 from typing import Any
 
+from mana_llm.kit.fences import FenceStripper
 from mana_llm.kit.framing import FrameTooLargeError, LineDecoder
 from mana_llm.providers.ollama.answer import Answer, Progress, logprobs_of, read_answer, usage_in
 from mana_llm.schema.chat import ChatChunk
@@ -9,13 +11,19 @@ from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 
 
 class OllamaStream:
-    """A `ChatStreamDecoder` for NDJSON. Lines that add nothing give no chunk; usage is on the last one."""
+    """A `ChatStreamDecoder` for NDJSON. Lines that add nothing give no chunk; usage is on the last one.
 
-    def __init__(self) -> None:
+    `fences` is as in `Progress`; `is_cut` says of the last line whether the prompt was cut. `prompt_cut` is what
+    it said, False before.
+    """
+
+    def __init__(self, fences: FenceStripper | None, is_cut: Callable[[Answer], bool]) -> None:
         self.failure: ProviderError | None = None
         self.done = False
+        self.prompt_cut = False
+        self._is_cut = is_cut
         self._lines = LineDecoder()
-        self._progress = Progress()
+        self._progress = Progress(fences)
         self._role_said = False
 
     def feed(self, data: bytes) -> list[ChatChunk]:
@@ -54,7 +62,7 @@ class OllamaStream:
     def _chunk_of(self, answer: Answer) -> ChatChunk | None:
         if not self._progress.head:
             self._progress.begin(answer, "chat.completion.chunk")
-        delta = self._progress.delta_of(answer.message)
+        delta = self._progress.delta_of(answer)
         logprobs = logprobs_of(answer)
         if not (delta or logprobs or answer.done):
             return None
@@ -65,6 +73,7 @@ class OllamaStream:
         if not answer.done:
             return ChatChunk(dict(self._progress.head), [choice], None, has_content)
         choice["finish_reason"] = self._progress.finish_reason(answer)
+        self.prompt_cut = self._is_cut(answer)
         self.done = True
         return ChatChunk(dict(self._progress.head), [choice], usage_in(answer), has_content=has_content, finished=True)
 

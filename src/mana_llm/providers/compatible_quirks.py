@@ -1,0 +1,44 @@
+"""Where a server that speaks OpenAI's API differs from it: plain values, so that a row or a file can say them."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+INPUTS_MAX: Final = 2048
+"""Inputs in one call for embeddings. Source: OpenAI's OpenAPI description 2.3.0."""
+
+Reasoning = Literal["any", "reasoning", "reasoning_content", "refused"]
+"""Under which name a server takes an assistant message's reasoning back: as it came, under one name, not at all."""
+
+
+class EmbeddingQuirks(msgspec.Struct, frozen=True):
+    """Where embeddings differ.
+
+    `renames` maps request fields to the server's own names. A call holds at most `inputs_max` inputs; more become
+    several calls. `int8` says that vectors come as base64 of signed bytes, whatever was asked for.
+    """
+
+    renames: Mapping[str, str] = {}
+    inputs_max: int = INPUTS_MAX
+    int8: bool = False
+
+
+class Quirks(msgspec.Struct, frozen=True):
+    """Where a server differs from OpenAI.
+
+    `finish_reasons` maps its own words to OpenAI's; `error` among these is a failure. `asks_usage` is False where
+    `stream_options` is refused. `renames` maps request fields to the server's own names, `tool_choices` the words
+    of `tool_choice`; `drops` are fields that it refuses and that change no answer. `reasoning` is how it takes
+    reasoning back. `embeddings` is None where there are none. `listing` is what stands before `/models` and
+    `/embeddings` but not before `/chat/completions`.
+    """
+
+    finish_reasons: Mapping[str, str] = {}
+    asks_usage: bool = True
+    renames: Mapping[str, str] = {}
+    tool_choices: Mapping[str, str] = {}
+    drops: tuple[str, ...] = ()
+    reasoning: Reasoning = "any"
+    embeddings: EmbeddingQuirks | None = EmbeddingQuirks()
+    listing: str = ""
