@@ -1,6 +1,7 @@
 """Settings to a running application: the only module that chooses implementations."""
 
 import asyncio
+import os
 import random
 import secrets
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from mana_llm.edge.server import Server, make_server
 from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
+from mana_llm.observe.logs import log_transition
 from mana_llm.observe.metrics import Metrics
 from mana_llm.ports import Clock, ProviderEntry, Transport
 from mana_llm.providers.registry import LOCAL, entries
@@ -35,7 +37,7 @@ from mana_llm.routing.models import ModelDirectory
 from mana_llm.routing.preparation import Preparation
 from mana_llm.routing.router import ProviderRouter, WalkLimits
 from mana_llm.schema.targets import target_of
-from mana_llm.settings import Settings, SettingsError
+from mana_llm.settings import Settings, SettingsError, load
 from mana_llm.upstream.client import Upstream
 from mana_llm.upstream.fetch import FetchLimits, ImageFetcher
 from mana_llm.upstream.guard import Guard
@@ -57,6 +59,7 @@ class Application:
         self.entries = entries(settings, *providers_source(settings))
         self.aliases = _aliases(settings, self.entries)
         self.health = _health(settings, self.entries, self.clock)
+        self.health.add_listener(log_transition)
         self.models = ModelDirectory(self.transport, self.entries.values(), self.aliases, self.clock)
         self.catalogue = Catalogue(resources.files("mana_llm").joinpath("catalogue.json").read_bytes)
         self.listing = Listing(self.aliases, self.models, self.catalogue, int(self.clock.wall_s()))
@@ -131,9 +134,13 @@ class Application:
 def create_app(settings: Settings | None = None) -> Any:
     """The gateway as an ASGI application, for servers of your own choosing.
 
-    Under another server than `mana-llm serve` the limits on slow clients and the drain are that server's.
+    Without `settings` they are read from the environment and `.env`, as `mana-llm serve` does. Under another server
+    the limits on slow clients, the drain, and what address may be listened on without a key are that server's.
+
+    Raises:
+        SettingsError: if a setting cannot be used.
     """
-    return Application(settings or Settings()).asgi
+    return Application(settings or load(os.environ, Path(".env"))).asgi
 
 
 def make_gateway(settings: Settings) -> tuple[Application, Server]:
@@ -231,6 +238,6 @@ def _with_cors(settings: Settings, gateway: Gateway) -> Any:
             "x-request-id",
             "retry-after",
             "x-mana-llm-prompt-truncated",
-            *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored")),
+            *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored", "usage")),
         ],
     )

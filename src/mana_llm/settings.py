@@ -211,7 +211,12 @@ def parse_env_file(path: Path) -> dict[str, str]:
         SettingsError: for a line that is none of these, with its number.
     """
     values = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise SettingsError(f"{path.name} cannot be read: {reason}.") from error
+    for number, line in enumerate(lines, 1):
         text = line.strip().removeprefix("export ")
         if not text or text.startswith("#"):
             continue
@@ -236,6 +241,8 @@ def _parse(spec: dataclasses.Field[Any], text: str) -> Any:
     if spec.metadata.get("secret"):
         return tuple(Secret(part.strip()) for part in text.split(",") if part.strip())
     if isinstance(default, Secret):
+        if not (text.isascii() and text.isprintable()):
+            raise SettingsError(f"{name} has characters that no key has; it may hold a line break.")
         return Secret(text)
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())

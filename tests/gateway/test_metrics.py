@@ -129,8 +129,7 @@ def test_cancellation_is_counted_when_the_client_leaves(tmp_path):
         async with gateway(ALIASES, tmp_path) as running:
             exchange = await begin_chat(running.port, "mana/slow")
             await running.simulator.wait_until(lambda: any(entry.method == "POST" for entry in running.simulator.log))
-            # The scrape itself is under way, too.
-            assert counted(await scraped(running), "mana_llm_in_flight") == 2
+            assert counted(await scraped(running), "mana_llm_in_flight") == 1
             exchange.close()
             (asked,) = [entry for entry in running.simulator.log if entry.method == "POST"]
             await running.simulator.wait_until(lambda: asked.ended == "client-closed")
@@ -138,7 +137,7 @@ def test_cancellation_is_counted_when_the_client_leaves(tmp_path):
             assert counted(text, "mana_llm_requests_total", model="mana/slow", status="499") == 1
             assert counted(text, "mana_llm_cancelled_total") == 1
             assert counted(text, "mana_llm_llm_requests_total", provider="openai", status="cancelled") == 1
-            assert counted(text, "mana_llm_in_flight") == 1
+            assert counted(text, "mana_llm_in_flight") == 0
 
     uvloop.run(main())
 

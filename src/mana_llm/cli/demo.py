@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import os
 import socket
+from importlib import resources
 
 import click
 
@@ -39,5 +41,8 @@ async def _demo(settings: Settings, listener: socket.socket) -> None:
 
     async with Simulator(host="127.0.0.1", port=0) as simulator:
         simulated = pointed_at(settings, simulator.ollama_url, simulator.openai_url, simulator.google_url)
+        # Servers of providers.yaml are real: neither they nor aliases that name them take part.
+        shipped = str(resources.files("mana_llm").joinpath("aliases.yaml"))
+        simulated = dataclasses.replace(simulated, aliases_path=shipped, providers_path=os.devnull, environment=())
         click.echo("Everything below is simulated: no model is asked.\n")
         await serve_until_stopped(simulated, listener)

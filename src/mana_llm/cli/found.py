@@ -1,6 +1,8 @@
 """What a starting gateway says of itself: who is there, who is not, and lines to paste."""
 
 import asyncio
+import os
+import sys
 from typing import Final
 
 import click
@@ -63,7 +65,8 @@ def lines_to_paste(application: Application, port: int) -> str:
     settings = application.settings
     url = f"http://{_reachable(settings.host)}:{port}/v1"
     model = application.aliases.default
-    key = "$GPU_API_KEY" if settings.caller_keys else "none"
+    exported = bool(os.environ.get("GPU_API_KEY"))
+    key = ("$GPU_API_KEY" if exported else "YOUR-KEY") if settings.caller_keys else "none"
     headers = ' -H "Content-Type: application/json"'
     if settings.caller_keys:
         headers += f' -H "Authorization: Bearer {key}"'
@@ -76,7 +79,7 @@ def lines_to_paste(application: Application, port: int) -> str:
     return (
         f"\nListening on {url}. Paste one of these:\n\n"
         f"curl {url}/chat/completions{headers} -d '{body}'\n\n"
-        f'python3 -c "{python}"\n\n'
+        f'{sys.executable} -c "{python}"\n\n'
         f"curl -N {url}/chat/completions{headers} -d '{streamed}'\n"
     )
 

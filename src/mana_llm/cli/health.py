@@ -20,7 +20,9 @@ def command() -> None:
     host = f"[{host}]" if ":" in host else host
     url = f"http://{host}:{settings.port}/health"
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        # This machine's own gateway is never behind a proxy, whatever HTTP_PROXY says.
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(url, timeout=TIMEOUT_S) as response:
             click.echo(json.dumps(json.load(response), indent=2))
     except (OSError, ValueError) as error:
         click.echo(f"mana-llm: {url} does not answer ({type(error).__name__}). Is the gateway running?", err=True)

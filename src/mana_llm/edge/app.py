@@ -69,6 +69,8 @@ class Gateway:
 
     def __init__(self, services: Services, api: Mapping[str, Endpoint], ops: Mapping[str, Endpoint]) -> None:
         self._services = services
+        # Probes and scrapes are no client's requests: they would drown the figures of those that are.
+        self._ops = frozenset(ops)
         paths = {prefix + path: endpoint for prefix in PREFIXES for path, endpoint in api.items()}
         self._trees = {path: endpoint for path, endpoint in paths.items() if path.endswith("/")}
         self._paths = {path: endpoint for path, endpoint in (*paths.items(), *ops.items()) if path not in self._trees}
@@ -82,7 +84,9 @@ class Gateway:
         given = dict(scope["headers"])
         scope["given"] = given
         scope["exchange"] = exchange = _begin(services, given)
-        services.observer.request_began()
+        observed = scope["path"] not in self._ops
+        if observed:
+            services.observer.request_began()
         try:
             path = scope["path"]
             if path not in OPEN_PATHS and scope["method"] != "OPTIONS":
@@ -102,8 +106,9 @@ class Gateway:
             _log.exception("request %s failed", exchange.request_id)
             await send_error(send, exchange, InternalError("The gateway failed; its log says why."))
         finally:
-            exchange.ended_s = services.clock.now_s()
-            services.observer.request_ended(exchange)
+            if observed:
+                exchange.ended_s = services.clock.now_s()
+                services.observer.request_ended(exchange)
 
     def _find(self, path: str, scope: Scope) -> Endpoint:
         """The endpoint of a path that is not in the table as it stands.

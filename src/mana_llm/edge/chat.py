@@ -35,9 +35,9 @@ class Chat(ModelRoute):
             await self._relay(send, answer.stream, encoder)
         finally:
             # However this ends, the upstream does not go on working for nobody.
+            answer.stream.close()
             exchange.usage = answer.stream.usage
             exchange.prompt_cut = answer.stream.prompt_cut
-            answer.stream.close()
 
     async def _send_whole(self, send: Send, exchange: Exchange, answer: Answer) -> None:
         services, completion = self._services, answer.completion

@@ -12,6 +12,8 @@ from mana_llm.schema.usage import Usage, read_usage
 
 PENDING_MAX: Final = 1_000
 """Chunks without content that are kept while the first content is awaited."""
+PENDING_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes that may be read in that time: two lines of the largest size."""
 
 
 class LiveStream:
@@ -22,6 +24,7 @@ class LiveStream:
         self._decoder = decoder
         self._pending: list[ChatChunk] = []
         self._usage: Any = None
+        self._read_bytes = 0
         self.on_failure: Callable[[ProviderError], None] | None = None
 
     @property
@@ -48,10 +51,10 @@ class LiveStream:
         while not self._decoder.done:
             chunks = await self._more()
             self._pending += chunks
-            if len(self._pending) > PENDING_MAX:
-                raise ProviderProtocolError(f"the stream sent {PENDING_MAX} chunks without content")
             if any(chunk.has_content or chunk.finished for chunk in chunks):
                 break
+            if len(self._pending) > PENDING_MAX or self._read_bytes > PENDING_BYTES_MAX:
+                raise ProviderProtocolError("the stream sent too much without content")
             if self._decoder.failure:
                 raise self._decoder.failure
         self._response.content_began()
@@ -86,6 +89,7 @@ class LiveStream:
 
     async def _more(self) -> list[ChatChunk]:
         data = await self._response.read()
+        self._read_bytes += len(data)
         chunks = self._decoder.feed(data) if data else self._decoder.end()
         for chunk in chunks:
             if chunk.usage is not None:

@@ -1,5 +1,6 @@
 """One try at one entry of a chain: encode, send, decode. Plain and streamed are the same walk."""
 
+import contextlib
 from collections.abc import Awaitable
 from typing import Final, NoReturn
 
@@ -10,10 +11,12 @@ from mana_llm.routing.answer import Answer, LiveStream
 from mana_llm.routing.preparation import Preparation
 from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.embeddings import EmbeddingsRequest
+from mana_llm.schema.errors import ProviderError
 from mana_llm.schema.targets import Target
 from mana_llm.schema.wire import Limits
 
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+MIN_CALL_S: Final = 0.001
 ERROR_BYTES_MAX: Final = 64 * 1024
 
 
@@ -62,8 +65,10 @@ async def _attempt_embeddings(ways: Ways, provider: Provider, request: Embedding
     answer = Answer(task.target, calls[0].ignored)
     bodies = []
     task.asked_s = ways.clock.now_s()
+    deadline_s = task.asked_s + task.limits.total_s
     for call in calls:
-        response = await ways.transport.send(call, task.limits)
+        left_s = max(deadline_s - ways.clock.now_s(), MIN_CALL_S)
+        response = await ways.transport.send(call, msgspec.structs.replace(task.limits, total_s=left_s))
         try:
             if response.status != 200 or _media_type(response) != provider.plain_type:
                 await _refused(provider, response)
@@ -106,8 +111,10 @@ async def _attempt_chat(ways: Ways, provider: Provider, request: ChatRequest, ta
 async def _refused(provider: Provider, response: UpstreamResponse) -> NoReturn:
     """Raise what the provider means by its answer; of an endless one, the beginning counts."""
     body = b""
-    while len(body) < ERROR_BYTES_MAX and (data := await response.read()):
-        body += data
+    # The status says the most: a body that breaks off is judged by what came of it.
+    with contextlib.suppress(ProviderError):
+        while len(body) < ERROR_BYTES_MAX and (data := await response.read()):
+            body += data
     raise provider.decode_error(response.status, response.headers, body[:ERROR_BYTES_MAX])
 
 

@@ -59,10 +59,12 @@ class ProviderHealthCache:
         """The request ended and says nothing about the provider: its client left, or it was refused for cause."""
         self._breakers[provider].back(permit)
 
-    def mark_healthy(self, provider: str) -> None:
-        """The provider answered."""
+    def mark_healthy(self, provider: str, permit: int | None = None) -> None:
+        """The provider answered. While it rests, only the trial's own `permit` (or None, for whoever knows) counts:
+        an answer that was begun before says nothing about a rest that came after.
+        """
         breaker = self._breakers[provider]
-        if not breaker.failures:
+        if not breaker.failures or (breaker.until_s and permit not in (None, breaker.trial)):
             return
         was_out = bool(breaker.until_s)
         breaker.succeed()

@@ -135,7 +135,7 @@ class ProviderRouter:
                 self._observer.attempt_ended(target, "cancelled" if left else type(error).__name__)
             raise
         walk.asked += 1
-        self._succeeded(target, answer)
+        self._succeeded(target, answer, permit)
         return answer
 
     def _limits(self, walk: Walk, entry: ProviderEntry, limits: WalkLimits) -> Limits:
@@ -143,8 +143,8 @@ class ProviderRouter:
         first_s = entry.first_s if walk.request.stream else limits.first_plain_s
         return Limits(limits.connect_s, first_s, limits.idle_s, left_s)
 
-    def _succeeded(self, target: Target, answer: Answer) -> None:
-        self._health.mark_healthy(target.provider)
+    def _succeeded(self, target: Target, answer: Answer, permit: int) -> None:
+        self._health.mark_healthy(target.provider, permit)
         self._observer.attempt_ended(target, "ok")
         if answer.stream:
             answer.stream.on_failure = lambda error: self._broke(target, error)
