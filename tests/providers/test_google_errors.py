@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mana_llm.providers.google import Google
+from mana_llm.providers.google.finish import failure_of
 from mana_llm.schema import errors
 from mana_llm.schema.wire import Origin
 
@@ -79,3 +80,11 @@ def test_key_is_in_no_message_when_google_quotes_it(status):
     """A provider that quotes our key does not make us say it."""
     body = json.dumps(problem(status, "X", f"Consumer 'api_key:{KEY}' has been suspended.", BAD_KEY)).encode()
     assert KEY not in google().decode_error(status, [], body).message
+
+
+@pytest.mark.parametrize("reason", ["NO_IMAGE", "IMAGE_OTHER"])
+def test_answer_is_blocked_when_no_image_came_and_nothing_was_said(reason):
+    """An answer that ends without the image that was asked for, and without a word, is no success."""
+    failure = failure_of(reason, has_content=False)
+    assert isinstance(failure, errors.ProviderBlockedError)
+    assert failure_of(reason, has_content=True) is None

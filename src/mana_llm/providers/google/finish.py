@@ -50,6 +50,8 @@ _FILTERED: Final = frozenset(
         "OTHER",
     }
 )
+# Asked for an image and none came: with nothing else said, that is no answer.
+_NOTHING: Final = frozenset({"NO_IMAGE", "IMAGE_OTHER"})
 _FAILED: Final = frozenset(
     {
         "MALFORMED_FUNCTION_CALL",
@@ -85,7 +87,7 @@ def failure_of(name: str, *, has_content: bool) -> ProviderError | None:
         return None
     if name == "MAX_TOKENS":
         return ProviderTruncatedError("The token ceiling was reached before any content. Raise max_tokens.")
-    if name in _FILTERED:
+    if name in _FILTERED or name in _NOTHING:
         return ProviderBlockedError(f"Gemini stopped the answer before any content: {name}.")
     return None
 
