@@ -53,12 +53,12 @@ class Process:
         return self._child.pid
 
     def cpu_s(self) -> float:
-        """Seconds of CPU, user and system, that all processes of this session have used."""
+        """Seconds of CPU, user and system, that all processes of this group have used."""
         # Fields 14 and 15 of proc(5), counted here from the state, which is field 3.
         return sum(int(fields[11]) + int(fields[12]) for fields in self._stats()) / _TICKS_PER_S
 
     def rss_mb(self) -> float:
-        """Megabytes (10^6) of resident memory of all processes of this session."""
+        """Megabytes (10^6) of resident memory of all processes of this group."""
         return sum(int(fields[21]) for fields in self._stats()) * _PAGE_BYTES / 1e6
 
     def until_ready(self, port: int, path: str) -> float:
