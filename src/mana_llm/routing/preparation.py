@@ -16,7 +16,8 @@ from mana_llm.schema.wire import Call, Limits
 
 FACTS_S: Final = 300.0
 """Seconds that a provider's answer about a model is believed; a model may be pulled anew under its name."""
-FACTS_MAX: Final = 1_000
+FACTS_MAX: Final = 64
+"""Models whose facts are kept: an answer may be megabytes, with its licence and template."""
 FACTS_BYTES_MAX: Final = 4 * 1024 * 1024
 ASK_S: Final = 3.0
 """Seconds that asking may take; without an answer the provider judges by the model's name."""
