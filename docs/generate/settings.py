@@ -26,7 +26,7 @@ OpenSSL's own: set one where a provider's certificate is signed by an authority 
 """
 _EXAMPLE: Final = """\
 # Copy this to .env and take the # from what you change. Every setting is here with its default.
-# Made by `make docs` from src/mana_llm/settings.py; changes belong there.
+# Made by `make docs` from src/mana_llm/settings/table.py; changes belong there.
 """
 
 
@@ -34,7 +34,7 @@ def settings_page() -> str:
     """`docs/settings.md`: a row for every setting."""
     rows = [(code(_name(spec)), _kind(spec), code(_default(spec)), spec.metadata["help"]) for spec in specs()]
     names = ", ".join(f"`{name}`" for name in PROXY_NAMES)
-    made = MADE.format(source="src/mana_llm/settings.py")
+    made = MADE.format(source="src/mana_llm/settings/table.py")
     listing = table(("name", "type", "default", "what it does"), rows)
     return made + _PAGE + listing + _PROXIES.format(names=names)
 

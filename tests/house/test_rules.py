@@ -31,7 +31,6 @@ PROVIDER = re.compile(
 # Where a provider's name belongs: its file or row, the settings, the simulator and what starts the simulator.
 PROVIDER_HOMES = (
     "providers/",
-    "settings.py",
     "settings/",
     "simulator/",
     "dialects/openai",

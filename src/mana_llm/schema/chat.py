@@ -54,6 +54,7 @@ class Message(msgspec.Struct):
     reasoning: str | None = None
     function_call: Function | None = None
     extra_content: msgspec.Raw = msgspec.Raw()
+    refusal: str | None = None
 
     @property
     def thoughts(self) -> str | None:

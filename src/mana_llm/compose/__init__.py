@@ -2,17 +2,15 @@
 
 import asyncio
 import os
-import random
 import secrets
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
-
-from starlette.middleware.cors import CORSMiddleware
+from typing import Any
 
 from mana_llm import __version__
+from mana_llm.compose import parts
+from mana_llm.compose.sources import aliases_source, providers_source
 from mana_llm.dialects.openai import OpenAI
 from mana_llm.edge.app import Endpoint, Gateway, Services
 from mana_llm.edge.auth import Authenticator, is_loopback
@@ -27,24 +25,18 @@ from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
 from mana_llm.observe.logs import log_transition
 from mana_llm.observe.metrics import Metrics
-from mana_llm.ports import Clock, ProviderEntry, Transport
-from mana_llm.providers.registry import LOCAL, entries
-from mana_llm.routing.aliases import AliasRegistry
+from mana_llm.ports import Clock, Transport
+from mana_llm.providers.registry import entries
 from mana_llm.routing.attempt import Ways
 from mana_llm.routing.catalogue import Catalogue, Ending, endings
-from mana_llm.routing.health import HealthPolicy, ProviderHealthCache
 from mana_llm.routing.models import ModelDirectory
 from mana_llm.routing.preparation import Preparation
 from mana_llm.routing.router import ProviderRouter, WalkLimits
 from mana_llm.schema.targets import target_of
 from mana_llm.settings import Settings, SettingsError, load
 from mana_llm.upstream.client import Upstream
-from mana_llm.upstream.fetch import FetchLimits, ImageFetcher
-from mana_llm.upstream.guard import Guard
-from mana_llm.upstream.proxy import Proxies, proxies_from
 
-WORKING_COPY: Final = Path("aliases.yaml")
-PROVIDERS_HERE: Final = Path("providers.yaml")
+__all__ = ["Application", "aliases_source", "create_app", "make_gateway", "providers_source"]
 
 
 class Application:
@@ -55,17 +47,17 @@ class Application:
         self.clock: Clock = SystemClock()
         self.lifecycle = Lifecycle()
         self.ids = Ids(f"req-{secrets.token_hex(6)}-")
-        self.transport = transport or Upstream(_proxies(settings))
+        self.transport = transport or Upstream(parts.proxies(settings))
         self.entries = entries(settings, *providers_source(settings))
-        self.aliases = _aliases(settings, self.entries)
-        self.health = _health(settings, self.entries, self.clock)
+        self.aliases = parts.aliases(settings, self.entries)
+        self.health = parts.health(settings, self.entries, self.clock)
         self.health.add_listener(log_transition)
         self.models = ModelDirectory(self.transport, self.entries.values(), self.aliases, self.clock)
         self.catalogue = Catalogue(resources.files("mana_llm").joinpath("catalogue.json").read_bytes)
         self.listing = Listing(self.aliases, self.models, self.catalogue, int(self.clock.wall_s()))
         self.metrics = Metrics(__version__, self._healthy, self.models.knows)
         self._background: set[asyncio.Task[None]] = set()
-        self.asgi = _with_cors(settings, self._gateway())
+        self.asgi = parts.with_cors(settings, self._gateway())
 
     def endings(self) -> list[Ending]:
         """The models that an alias or a default names, and that are gone or go soon; alias by alias."""
@@ -112,7 +104,7 @@ class Application:
         )
 
     def _router(self) -> ProviderRouter:
-        preparation = Preparation(self.transport, _fetcher(self.settings), self.clock)
+        preparation = Preparation(self.transport, parts.fetcher(self.settings), self.clock)
         ways = Ways(self.transport, preparation, self.clock)
         return ProviderRouter(ways, self.entries, self.health, self.metrics)
 
@@ -164,80 +156,3 @@ def make_gateway(settings: Settings) -> tuple[Application, Server]:
         body_bytes_max=settings.body_bytes_max,
     )
     return application, make_server(application.asgi, limits, application.ids, application.lifecycle, settings.drain_s)
-
-
-def aliases_source(settings: Settings) -> tuple[str, str]:
-    """Where the aliases come from, in words, and their text.
-
-    Raises:
-        SettingsError: if ALIASES_PATH names a file that cannot be read.
-    """
-    path = Path(settings.aliases_path) if settings.aliases_path else WORKING_COPY
-    if not settings.aliases_path and not path.is_file():
-        shipped = resources.files("mana_llm").joinpath("aliases.yaml")
-        return "the shipped aliases.yaml", shipped.read_text(encoding="utf-8")
-    return str(path), _read(path, "ALIASES_PATH")
-
-
-def providers_source(settings: Settings) -> tuple[str, str]:
-    """The providers file's name and text; both "" where there is none.
-
-    Raises:
-        SettingsError: if PROVIDERS_PATH names a file that cannot be read.
-    """
-    path = Path(settings.providers_path) if settings.providers_path else PROVIDERS_HERE
-    if not settings.providers_path and not path.is_file():
-        return "", ""
-    return str(path), _read(path, "PROVIDERS_PATH")
-
-
-def _read(path: Path, name: str) -> str:
-    """The text of a file that the setting `name` names."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise SettingsError(f"{name}: {path} cannot be read ({reason}).") from error
-
-
-def _proxies(settings: Settings) -> Proxies:
-    try:
-        return proxies_from(dict(settings.proxies))
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-
-
-def _fetcher(settings: Settings) -> ImageFetcher:
-    limits = FetchLimits(settings.fetch_bytes_max, settings.fetch_s)
-    return ImageFetcher(limits, Guard(private=settings.fetch_private))
-
-
-def _aliases(settings: Settings, known: Mapping[str, ProviderEntry]) -> AliasRegistry:
-    _, text = aliases_source(settings)
-    return AliasRegistry(text, {name: entry.default_model for name, entry in known.items()}, LOCAL)
-
-
-def _health(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock) -> ProviderHealthCache:
-    policy = HealthPolicy(
-        settings.health_failures,
-        settings.health_backoff_s,
-        lambda: random.uniform(1.0, 1.5),  # noqa: S311
-    )
-    return ProviderHealthCache(known, policy, clock)
-
-
-def _with_cors(settings: Settings, gateway: Gateway) -> Any:
-    if not settings.cors_origins:
-        return gateway
-    return CORSMiddleware(
-        gateway,
-        allow_origins=settings.cors_origins,
-        allow_methods=["GET", "POST", "OPTIONS"],
-        allow_headers=["*"],
-        expose_headers=[
-            "x-request-id",
-            "retry-after",
-            "x-mana-llm-prompt-truncated",
-            *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored", "usage")),
-        ],
-    )
