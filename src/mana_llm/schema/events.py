@@ -11,22 +11,30 @@ class Exchange:
     `overhead_s` is what the gateway added: the time until the answer, or a stream's first content, that was not
     spent on waiting for providers (None if none was asked). `model` is the model as asked, or `other` where no such
     model is known here, so that clients cannot create series. `prompt_cut` says that the provider is known to have
-    dropped a part of the prompt.
+    dropped a part of the prompt. `asked` is the model's name as the client gave it, shortened, for the log alone.
+    `lane` is `interactive` or `batch`. `queued_s` was spent waiting for a place at a provider, `connect_s` on
+    connecting. `error` is the word for what went wrong, None if nothing did; it is told of a broken stream too.
     """
 
     __slots__ = (
         "alias",
+        "asked",
         "attempts",
         "began_s",
         "caller",
         "config",
+        "connect_s",
         "ended_s",
+        "error",
         "first_s",
+        "lane",
         "model",
         "overhead_s",
         "prompt_cut",
+        "queued_s",
         "request_id",
         "status",
+        "stream",
         "target",
         "usage",
     )
@@ -46,3 +54,9 @@ class Exchange:
         self.target: Target | None = None
         self.usage: Usage | None = None
         self.prompt_cut = False
+        self.asked = ""
+        self.stream = False
+        self.lane = "interactive"
+        self.queued_s = 0.0
+        self.connect_s = 0.0
+        self.error: str | None = None

@@ -1,6 +1,6 @@
 """Names of what can answer: a provider and one of its models, and the chains made of them."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -15,6 +15,27 @@ class Target(msgspec.Struct, frozen=True):
     label: str
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an alias asks of its walk beside its chain; None where the gateway's own limit holds.
+
+    `ttft_s` bounds the wait for a first token, of plain answers too, and the wait for a place; `idle_s` the silence
+    within an answer, `total_s` the whole walk. `hedge_after_s` is when the next entry is asked as well, because the
+    first has not spoken. `on_incapable: skip` passes by entries that cannot do what a request needs. `fallback_on`
+    names error classes that go on to the next entry although they usually end the walk.
+    """
+
+    kind: Literal["chat", "embeddings"] = "chat"
+    ttft_s: float | None = None
+    idle_s: float | None = None
+    total_s: float | None = None
+    hedge_after_s: float | None = None
+    on_incapable: Literal["error", "skip"] = "error"
+    fallback_on: frozenset[str] = frozenset()
+
+
+DEFAULT_POLICY: Final = Policy()
+
+
 class Route(msgspec.Struct, frozen=True):
     """What a requested model resolved to: the entries to try in order; `alias` is None for a direct model.
 
@@ -25,6 +46,7 @@ class Route(msgspec.Struct, frozen=True):
     chain: tuple[Target, ...]
     alias: str | None
     config: str
+    policy: Policy = DEFAULT_POLICY
 
 
 def target_of(provider: str, model: str) -> Target:
