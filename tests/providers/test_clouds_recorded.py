@@ -1,8 +1,6 @@
 """Every recorded exchange with an OpenAI-compatible server, decoded and compared with a second, naive reading."""
 
 import json
-import sys
-from collections import Counter
 
 import msgspec
 import pytest
@@ -38,6 +36,7 @@ from tests.chat_recordings import (
     put_right,
     said_in,
 )
+from tests.cloud_recordings import embedder, is_embeddings, is_models
 from tests.recordings import ABSENT, ROOT, assert_same_at_every_split, recordings, streamed
 
 MISSING_MODEL = (
@@ -48,15 +47,6 @@ MISSING_MODEL = (
     "Invalid model",
 )
 TOO_LONG = ("maximum context length", "max context length", "total length of all messages is too long")
-FEATURES = ("plain", "stream", "calls", "reasoning", "error", "embeddings", "models", "other")
-
-
-def is_embeddings(recording):
-    return recording.url.endswith("/embeddings") or "embedding__openai-embedding" in recording.file
-
-
-def is_models(recording):
-    return recording.url.endswith("/models") and recording.status == 200
 
 
 def found(chosen):
@@ -242,10 +232,7 @@ def test_embeddings_have_the_form_that_was_asked_for_when_they_were_recorded(fol
     expected = json.loads(recording.body)
     count = len(expected["data"])
     request = EmbeddingsRequest({}, "m", ["text"] * count, count, encoding)
-    provider = cloud("mistral") if folder == "other-openai-compat" else cloud(folder)
-    if "perplexity" in recording.url:
-        provider = perplexity()
-    embeddings = provider.decode_embeddings([recording.body], request)
+    embeddings = embedder(folder, recording).decode_embeddings([recording.body], request)
     said = json.loads(encode_json(embeddings.fields))
     assert [row["index"] for row in said["data"]] == list(range(count))
     assert {name: said[name] for name in said if name not in ("data", "usage")} == {
@@ -263,59 +250,11 @@ def test_embeddings_have_the_form_that_was_asked_for_when_they_were_recorded(fol
             assert isinstance(row["embedding"], str)
 
 
-def perplexity():
-    """The row whose vectors are signed bytes."""
-    from mana_llm.providers.base_url import base_of
-    from mana_llm.providers.compatible import Compatible
-    from mana_llm.providers.table import ROWS
-
-    row = next(row for row in ROWS if row.name == "perplexity")
-    return Compatible(row.name, base_of("https://cloud.example"), "made-up-key", row.quirks)
-
-
-def features_of(recording):
-    """What a recording is an example of."""
-    if recording.file in NOT_UNDERSTOOD or not (is_chat(recording) or is_embeddings(recording) or is_models(recording)):
-        return ["error"] if recording.status >= 400 else ["other"]
-    if recording.status >= 400:
-        return ["error"]
-    if is_embeddings(recording):
-        return ["embeddings"]
-    if is_models(recording):
-        return ["models"]
-    names = ["stream" if is_stream(recording) else "plain"]
-    text = recording.body
-    names += ["calls"] if b'"tool_calls":[{' in text.replace(b" ", b"") else []
-    names += ["reasoning"] if b'"reasoning' in text.replace(b"reasoning_tokens", b"") or b'"thinking"' in text else []
-    return names
-
-
-@pytest.mark.skipif(not ROOT.is_dir(), reason=ABSENT)
-def test_every_recording_is_counted_when_the_table_is_printed(capsys):
-    """Every recording of a chat, embedding or models call is understood, or named here with the reason."""
-    counts = {folder: Counter() for folder in CLOUDS}
-    for folder in CLOUDS:
-        for recording in recordings(folder):
-            counts[folder]["all"] += 1
-            counts[folder].update(features_of(recording))
-    lines = [f"{'recordings':<22}{'all':>5}" + "".join(f"{name:>11}" for name in FEATURES)]
-    for folder, row in counts.items():
-        lines.append(f"{folder:<22}{row['all']:>5}" + "".join(f"{row[name] or '-':>11}" for name in FEATURES))
-    lines += [f"not understood: {file}: {reason}" for file, reason in NOT_UNDERSTOOD.items()]
-    with capsys.disabled():
-        sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    everything = [recording for folder in CLOUDS for recording in recordings(folder)]
-    assert set(NOT_UNDERSTOOD) <= {recording.file for recording in everything}
-    tried = sum(is_whole(one) or is_stream(one) or one.status >= 400 for one in everything)
-    others = [one for one in everything if one.status == 200 and not is_chat(one)]
-    assert tried + len(others) + len(NOT_UNDERSTOOD) == len(everything)
-
-
 @pytest.mark.skipif(not ROOT.is_dir(), reason=ABSENT)
 def test_exclusions_exist_when_they_are_listed():
     """Every name and path that is treated apart occurs."""
     all_of_them = [recording for folder in CLOUDS for recording in recordings(folder)]
-    assert {*NOT_CHAT, *BROKEN} <= {recording.file for recording in all_of_them}
+    assert {*NOT_CHAT, *BROKEN, *NOT_UNDERSTOOD} <= {recording.file for recording in all_of_them}
     for path in OTHER_PATHS:
         assert any(recording.url.split("?")[0].endswith(path) for recording in all_of_them), path
 

@@ -90,7 +90,7 @@ def test_reasoning_goes_back_under_the_name_that_is_taken_when_a_client_returns_
         assert body["messages"][1] == message
         return
     assert body["messages"][1] == {"role": "assistant", "content": "4", **reasoning}
-    assert set(ignored) == ({f"messages[].{member}" for member in members} if name == "mistral" else set())
+    assert set(ignored) == ({f"messages.{member}" for member in members} if name == "mistral" else set())
 
 
 def test_messages_stay_as_bytes_when_no_reasoning_is_in_them():
@@ -160,6 +160,12 @@ def test_call_keeps_what_is_not_openais_when_it_is_streamed():
     """Members that a provider wants back, such as thought signatures, pass in every piece."""
     ((piece,),) = deltas([call(0, "a", "f", extra_content={"google": {"thought_signature": "s"}})])
     assert piece["extra_content"] == {"google": {"thought_signature": "s"}}
+
+
+def test_call_is_found_by_its_id_when_a_later_one_fits_by_index():
+    """An id says most: the piece goes on with its call, wherever others with the same index stand."""
+    pieces = deltas([call(call_id="a"), call(0, None, "f"), call(0, "a", "f")])
+    assert [(piece["index"], piece.get("id", "")[:1]) for piece in pieces[0]] == [(0, "a"), (1, "c"), (0, "")]
 
 
 @given(
@@ -251,6 +257,17 @@ def test_usage_is_found_when_it_stands_in_the_choice():
     (chunk,), _ = streamed(row("moonshot").open_stream(chat(stream=True)), [b"data: %b\n\n" % event])
     assert json.loads(bytes(chunk.usage)) == {**usage, "prompt_tokens_details": {"cached_tokens": 1}}
     assert "usage" not in chunk.choices[0]
+
+
+def test_models_can_more_when_their_rows_tell_only_their_kind():
+    """Together says `chat` and no more, which the published facts complete; a list of features is the whole truth."""
+    rows = [
+        {"id": "a", "type": "chat", "context_length": 5},
+        {"id": "b", "type": "chat", "supported_features": ["tools"]},
+    ]
+    some, whole = row("together").decode_models(encode_json(rows))
+    assert (some.capabilities, some.can_more) == (("completion",), True)
+    assert (whole.capabilities, whole.can_more) == (("completion", "tools"), False)
 
 
 def embed(texts, encoding="float", **fields):

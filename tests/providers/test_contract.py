@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mana_llm.cli.demo import pointed_at
 from mana_llm.kit.vectors import floats_of
+from mana_llm.providers.compatible import Compatible
 from mana_llm.providers.registry import entries
 from mana_llm.providers.table import ROWS
 from mana_llm.schema.chat import ChatRequest
@@ -154,11 +155,26 @@ def test_embeddings_are_refused_when_the_provider_has_none(client, name):
 
 
 TEXTS = st.text(max_size=20)
+EXTRA = st.none() | st.fixed_dictionaries({"google": st.fixed_dictionaries({"thought_signature": st.just("c2ln")})})
+CALLS = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(["call_a", "call_b"]),
+        "type": st.just("function"),
+        "function": st.just({"name": "f", "arguments": "{}"}),
+    },
+    optional={"extra_content": EXTRA},
+)
 ASSISTANTS = st.fixed_dictionaries(
     {"role": st.just("assistant"), "content": TEXTS},
-    optional={"reasoning": TEXTS | st.none(), "reasoning_content": TEXTS | st.none()},
+    optional={
+        "reasoning": TEXTS | st.none(),
+        "reasoning_content": TEXTS | st.none(),
+        "extra_content": EXTRA,
+        "name": TEXTS | st.none(),
+        "tool_calls": st.lists(CALLS, min_size=1, max_size=2),
+    },
 )
-USERS = st.fixed_dictionaries({"role": st.just("user"), "content": TEXTS})
+USERS = st.fixed_dictionaries({"role": st.just("user"), "content": TEXTS}, optional={"name": TEXTS})
 REQUESTS = st.fixed_dictionaries(
     {"messages": st.lists(USERS | ASSISTANTS, min_size=1, max_size=4)},
     optional={
@@ -167,6 +183,9 @@ REQUESTS = st.fixed_dictionaries(
         "seed": st.integers(0, 99),
         "user": TEXTS,
         "store": st.booleans(),
+        "logprobs": st.booleans(),
+        "top_logprobs": st.integers(0, 5),
+        "logit_bias": st.just({"5": -100}),
         "tool_choice": st.sampled_from(["none", "auto", "required"]),
         "tools": st.just([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]),
         "stream_options": st.just({"include_usage": True}),
@@ -174,6 +193,20 @@ REQUESTS = st.fixed_dictionaries(
         "reasoning_effort": st.sampled_from(["low", "high"]),
         "unheard_of": st.integers(),
     },
+)
+
+
+THOUGHTFUL = encode_json(
+    {
+        "id": "c",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "tool_calls",
+                "message": {"reasoning_content": "hm", "tool_calls": [{"id": "call_a", "type": "function"}]},
+            }
+        ],
+    }
 )
 
 
@@ -194,7 +227,10 @@ def test_request_stays_as_it_came_when_any_provider_encodes_it(name, fields, str
     raw = {member: msgspec.Raw(encode_json(value)) for member, value in fields.items()}
     request = ChatRequest(raw, "m", stream=stream, include_usage=False)
     before = {member: bytes(value) for member, value in raw.items()}
+    # Every provider has reasoning to give back, if it is one that does.
     provider = everyone()[name].provider
+    if isinstance(provider, Compatible):
+        provider.decode_chat(THOUGHTFUL, request)
     assert encoded(provider, request) == encoded(provider, request)
     assert {member: bytes(value) for member, value in request.fields.items()} == before
     assert list(request.fields) == list(before)

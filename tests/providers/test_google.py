@@ -48,9 +48,10 @@ def streamed(*bodies):
         (2, "length"),
         *((name, "content_filter") for name in ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")),
         *((name, "content_filter") for name in ("IMAGE_SAFETY", "IMAGE_RECITATION", "LANGUAGE", "OTHER", 3)),
-        ("NO_IMAGE", "stop"),
-        ("SOMETHING_NEW", "stop"),
-        (99, "stop"),
+        *((name, "content_filter") for name in ("IMAGE_PROHIBITED_CONTENT", "MODEL_ARMOR")),
+        *((name, "stop") for name in ("NO_IMAGE", "IMAGE_OTHER")),
+        # What is not known here is as OTHER, Google's own word for it: only STOP says that all was said.
+        *((name, "content_filter") for name in ("SOMETHING_NEW", 99)),
     ],
 )
 def test_finish_is_openais_when_content_came_before_it(reason, finish):
@@ -68,6 +69,9 @@ def test_finish_is_openais_when_content_came_before_it(reason, finish):
         (answer(reason="SAFETY"), errors.ProviderBlockedError),
         (answer({"text": ""}, reason="RECITATION"), errors.ProviderBlockedError),
         (answer(reason=3), errors.ProviderBlockedError),
+        *((answer(reason=name), errors.ProviderBlockedError) for name in ("OTHER", "LANGUAGE", "NO_IMAGE")),
+        (answer(reason="SOMETHING_NEW"), errors.ProviderServerError),
+        (answer({"text": "", "thoughtSignature": "AAAA"}, reason=99), errors.ProviderServerError),
         (answer(reason="MAX_TOKENS"), errors.ProviderTruncatedError),
         (answer(reason="MALFORMED_FUNCTION_CALL"), errors.ProviderServerError),
         (answer({"text": "a"}, reason="UNEXPECTED_TOOL_CALL"), errors.ProviderServerError),
@@ -76,6 +80,7 @@ def test_finish_is_openais_when_content_came_before_it(reason, finish):
         (answer({"text": "a"}, reason=0), errors.ProviderProtocolError),
         (b'{"promptFeedback":{"blockReason":"SAFETY"}}', errors.ProviderBlockedError),
         (b'{"promptFeedback":{"blockReason":4}}', errors.ProviderBlockedError),
+        (answer(reason="STOP", promptFeedback={"blockReason": "OTHER"}), errors.ProviderBlockedError),
         (b'{"usageMetadata":{"promptTokenCount":1}}', errors.ProviderProtocolError),
         (answer({"functionCall": {"name": "f", "args": [1]}}), errors.ProviderProtocolError),
         (b'{"error":{"code":503,"message":"overloaded","status":"UNAVAILABLE"}}', errors.ProviderServerError),
@@ -95,8 +100,54 @@ def test_failure_is_the_same_when_it_is_plain_or_streamed(body, error):
     _, decoder = streamed(body)
     assert type(caught.value) is type(decoder.failure) is error
     assert decoder.done is False
-    if b"FUNCTION_CALL" in body or b"TOOL_CALL" in body:
+    if any(word in body for word in (b"FUNCTION_CALL", b"TOOL_CALL", b"SOMETHING_NEW", b"99")):
         assert caught.value.health == decoder.failure.health == "none"
+
+
+BLOCK = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": COUNTS}
+
+
+@pytest.mark.parametrize("reason", [None, "STOP"])
+def test_stream_ends_as_filtered_when_a_block_follows_content(reason):
+    """A block after content is a finish and no failure, whatever the candidate said before it."""
+    chunks, decoder = streamed(answer({"text": "a"}, reason=reason), json.dumps(BLOCK).encode())
+    assert (decoder.done, decoder.failure) == (True, None)
+    assert [chunk.choices[0]["finish_reason"] for chunk in chunks] == [None, "content_filter"]
+    assert chunks[-1].usage.total_tokens == 7
+
+
+@pytest.mark.parametrize("reason", [None, "STOP"])
+def test_block_is_a_finish_when_it_comes_with_content(reason):
+    """Content and a block in one body are content that was cut, plain and streamed."""
+    body = answer({"text": "a"}, reason=reason, **BLOCK)
+    (choice,) = google().decode_chat(body, ASKED).fields["choices"]
+    chunks, decoder = streamed(body)
+    assert (decoder.done, chunks[0].choices[0]["delta"]["content"]) == (True, "a")
+    assert choice["finish_reason"] == chunks[-1].choices[0]["finish_reason"] == "content_filter"
+
+
+def test_block_is_an_error_when_only_a_signature_came_before_it():
+    """A signature is no content: the request can still be refused as a whole."""
+    _, decoder = streamed(answer({"text": "", "thoughtSignature": "AAAA"}, reason=None), json.dumps(BLOCK).encode())
+    assert (type(decoder.failure), decoder.failure.status) == (errors.ProviderBlockedError, 422)
+
+
+@pytest.mark.parametrize("name", ["BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED", 0, "", None])
+def test_answer_is_whole_when_its_block_reason_names_nothing(name):
+    """A proxy that writes out defaults blocks nothing."""
+    body = answer({"text": "a"}, promptFeedback={"blockReason": name})
+    (choice,) = google().decode_chat(body, ASKED).fields["choices"]
+    assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_answer_is_whole_when_its_error_says_nothing(nothing):
+    """An `error` of null or without a letter beside a good answer is none, plain and streamed."""
+    body = answer({"text": "a"}, error=nothing)
+    (choice,) = google().decode_chat(body, ASKED).fields["choices"]
+    chunks, decoder = streamed(body)
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("a", "stop")
+    assert (decoder.done, chunks[0].choices[0]["delta"]["content"]) == (True, "a")
 
 
 def test_failure_says_nothing_of_the_content_when_gemini_quotes_it():
@@ -157,10 +208,21 @@ def test_signatures_stay_with_their_parts_when_an_answer_has_them():
 
 
 def test_signature_alone_is_no_content_when_it_ends_a_stream():
-    """The empty text part with a signature is passed on and does not count as content."""
+    """The empty text part with a signature is passed on, with the finish, and does not count as content."""
     chunks, _ = streamed(answer({"text": "a"}, reason=None), answer({"text": "", "thoughtSignature": "s"}))
-    assert [chunk.has_content for chunk in chunks] == [True, False, False]
+    assert [chunk.has_content for chunk in chunks] == [True, False]
     assert chunks[1].choices[0]["delta"] == {"extra_content": {"google": {"thought_signature": "s"}}}
+
+
+def test_one_signature_is_given_when_several_texts_have_one():
+    """A message has room for one: the last, said once, since clients join what comes twice into one text."""
+    bodies = [answer({"text": name, "thoughtSignature": name * 4}, reason=None) for name in "AB"] + [answer()]
+    chunks, _ = streamed(*bodies)
+    given = [delta for chunk in chunks for c in chunk.choices if "extra_content" in (delta := c["delta"])]
+    assert given == [{"extra_content": {"google": {"thought_signature": "BBBB"}}}]
+    parts = [{"text": name, "thoughtSignature": name * 4} for name in "AB"]
+    (choice,) = google().decode_chat(answer(*parts), ASKED).fields["choices"]
+    assert choice["message"]["extra_content"] == given[0]["extra_content"]
 
 
 def test_images_are_data_urls_when_the_model_draws():
@@ -221,6 +283,7 @@ def test_models_are_those_that_chat_or_embed_when_they_are_listed():
         ("e", None, ("embedding",)),
     ]
     assert google().decode_models(b"{}") == []
+    assert len(google().decode_models(json.dumps({"models": rows, "nextPageToken": "more"}).encode())) == 2
     call = google().encode_models()
     assert (call.endpoint.method, call.endpoint.target) == ("GET", "/v1beta/models?pageSize=1000")
 

@@ -80,6 +80,12 @@ def test_usage_is_estimated_when_the_model_reports_none():
     assert (found.estimated, found.fields["usage"]) == (False, {"prompt_tokens": 18, "total_tokens": 18})
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_vectors_are_given_when_the_error_beside_them_says_nothing(nothing):
+    """An `error` of null or without a letter is none."""
+    assert google().decode_embeddings([vectors([1], error=nothing)], wish("a")).fields["data"]
+
+
 def test_base64_holds_the_floats_when_it_is_asked_for():
     """OpenAI's client asks for base64 of 32-bit floats."""
     found = google().decode_embeddings([vectors([0.5, -2])], wish("a", encoding="base64"))

@@ -1,86 +1,38 @@
-"""Every recorded exchange with Gemini's API, decoded and compared with a second, naive reading."""
+"""Every recorded exchange with Gemini's API, Vertex's too, decoded and compared with a second, naive reading."""
 
 import json
 
 import pytest
 
-from mana_llm.providers.google import Google
-from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.errors import (
-    ProviderAuthError,
-    ProviderBlockedError,
-    ProviderRateLimitError,
-    ProviderRequestError,
-    ProviderTruncatedError,
+from mana_llm.schema.errors import ProviderAuthError, ProviderRateLimitError, ProviderRequestError
+from tests.google_recordings import (
+    ASKED,
+    FAILING,
+    FOLDERS,
+    NOT_CHAT,
+    OTHER_PATHS,
+    UNFRAMED,
+    body_of,
+    events_of,
+    features_of,
+    google,
+    google_rows,
+    is_chat,
+    is_error,
+    is_list,
+    is_stream,
+    is_whole,
+    parts_of,
 )
-from mana_llm.schema.wire import Origin
 from tests.recordings import ABSENT, ROOT, assert_same_at_every_split, cases, recordings, streamed
 
-FOLDER = "google"
-# By the word in the path: what is not generateContent. A list of models has a test of its own.
-OTHER_PATHS = {
-    "cachedContents": "the caching API",
-    "interactions": "the Interactions API, which has other shapes",
-    "batchEmbedContents": "embeddings",
-    "embedContent": "embeddings",
-    "countTokens": "counts without an answer",
-}
-# By name: fixtures whose url is unknown.
-NOT_CHAT = {
-    "prism-php+prism--Fixtures__gemini__multimodal-embeddings-aggregate-1.json.json#0": "an embedding",
-    "prism-php+prism--Fixtures__gemini__multimodal-embeddings-image-1.json.json#0": "an embedding",
-}
-# Recorded by the client library after its own framing: one event's data per line.
-UNFRAMED = "vercel+ai--google__google-tool-call.chunks.txt.json#0"
-FAILING = {
-    # Thinking ate the whole budget.
-    "pydantic+pydantic-ai--test_google__test_google_model_max_tokens_thinking_model_empty_response.yaml.json#0": (
-        ProviderTruncatedError
-    ),
-    "pydantic+pydantic-ai--test_google__test_google_model_safety_settings.yaml.json#0": ProviderBlockedError,
-}
-ASKED = ChatRequest({}, "", stream=False, include_usage=False)
+# Embeddings that are answers to calls which are not made here: one text by Gemini's :embedContent, Vertex's :predict.
+NOT_UNDERSTOOD = {"google": 2, "google-vertex": 2}
 
 
-def google():
-    return Google(Origin("https", "generativelanguage.googleapis.com", 443), "", "made-up-key-of-nobody")
-
-
-def is_list(recording):
-    return recording.url.split("?")[0].endswith("/v1beta/models")
-
-
-def is_chat(recording):
-    known = any(word in recording.url for word in OTHER_PATHS) or recording.file in NOT_CHAT
-    return recording.status == 200 and not known and not is_list(recording)
-
-
-def is_stream(recording):
-    return is_chat(recording) and (recording.file == UNFRAMED or recording.body.lstrip().startswith(b"data:"))
-
-
-def is_whole(recording):
-    return is_chat(recording) and not is_stream(recording)
-
-
-def is_error(recording):
-    return recording.status >= 400
-
-
-def body_of(recording):
-    if recording.file != UNFRAMED:
-        return recording.body
-    return b"".join(b"data: %b\r\n\r\n" % line for line in recording.body.splitlines() if line.strip())
-
-
-def events_of(recording):
-    lines = body_of(recording).splitlines()
-    return [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
-
-
-def parts_of(events):
-    candidates = [candidate for event in events for candidate in event.get("candidates", [])]
-    return [part for candidate in candidates for part in candidate.get("content", {}).get("parts", [])]
+def both(chosen):
+    """Parameters for pytest: the recordings of Gemini and of Vertex that `chosen` takes."""
+    return [case for folder in FOLDERS for case in cases(folder, chosen)]
 
 
 def text_of(parts, *, thought):
@@ -117,7 +69,7 @@ def assert_usage(usage, counts):
     assert (cached and cached.cached_tokens) == counts.get("cachedContentTokenCount")
 
 
-@pytest.mark.parametrize("recording", cases(FOLDER, is_whole))
+@pytest.mark.parametrize("recording", both(is_whole))
 def test_whole_answer_says_what_gemini_said_when_it_was_recorded(recording):
     """A whole answer keeps text, thoughts, calls, signatures and counts, with OpenAI's finish reason."""
     if recording.file in FAILING:
@@ -142,7 +94,7 @@ def test_whole_answer_says_what_gemini_said_when_it_was_recorded(recording):
     assert_usage(completion.usage, event["usageMetadata"])
 
 
-@pytest.mark.parametrize("recording", cases(FOLDER, is_stream))
+@pytest.mark.parametrize("recording", both(is_stream))
 def test_stream_says_what_gemini_said_when_it_was_recorded(recording):
     """The chunks of a stream put together are the events put together; finish and last usage end it."""
     events = events_of(recording)
@@ -166,13 +118,13 @@ def test_stream_says_what_gemini_said_when_it_was_recorded(recording):
     assert_usage(chunks[-1].usage, events[-1]["usageMetadata"])
 
 
-@pytest.mark.parametrize("recording", cases(FOLDER, is_stream))
+@pytest.mark.parametrize("recording", both(is_stream))
 def test_stream_is_the_same_when_it_is_split_at_any_byte(recording):
     """Where the network splits a stream changes nothing, inside CRLF CRLF too."""
     assert_same_at_every_split(lambda: google().open_stream(ASKED), body_of(recording), b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("recording", cases(FOLDER, is_error))
+@pytest.mark.parametrize("recording", both(is_error))
 def test_error_has_its_class_when_it_was_recorded(recording):
     """A bad key is ours to mend, a quota passes, an unknown model is the client's."""
     error = google().decode_error(recording.status, recording.headers, recording.body)
@@ -186,10 +138,11 @@ def test_error_has_its_class_when_it_was_recorded(recording):
     else:
         assert type(error) is ProviderRequestError
         assert (error.status, error.message) == (recording.status, said["message"])
-        assert error.code == ("model_not_found" if recording.status == 404 else said["status"])
+        too_long = "context_length_exceeded" if "token count" in said["message"] else said["status"]
+        assert error.code == ("model_not_found" if recording.status == 404 else too_long)
 
 
-@pytest.mark.parametrize("recording", cases(FOLDER, lambda found: is_list(found) and found.status == 200))
+@pytest.mark.parametrize("recording", both(lambda found: is_list(found) and found.status == 200))
 def test_models_chat_or_embed_when_the_list_was_recorded(recording):
     """Of a recorded list those stay that chat or embed, without `models/`, with the context of the vendor."""
     rows = json.loads(recording.body)["models"]
@@ -201,9 +154,24 @@ def test_models_chat_or_embed_when_the_list_was_recorded(recording):
 
 
 @pytest.mark.skipif(not ROOT.is_dir(), reason=ABSENT)
+def test_every_recording_is_understood_when_the_rows_are_made():
+    """Each recording is in a row, and those that are not understood are embeddings by calls that are not made here."""
+    rows = {(folder, feature): (decoded, problems) for folder, feature, decoded, problems in google_rows()}
+    assert {folder for folder, _ in rows} == set(FOLDERS)
+    problems = {place: len(found) for place, (_, found) in rows.items() if found}
+    assert problems == {(folder, "embeddings"): count for folder, count in NOT_UNDERSTOOD.items()}
+    for folder in FOLDERS:
+        first = [features_of(recording)[0] for recording in recordings(folder)]
+        for feature in set(first):
+            decoded, found = rows[folder, feature]
+            assert decoded + len(found) == first.count(feature)
+
+
+@pytest.mark.skipif(not ROOT.is_dir(), reason=ABSENT)
 def test_exclusions_exist_when_they_are_listed():
     """Every name that is treated apart is a recording, and each excluded path occurs."""
-    found = recordings(FOLDER)
+    found = [recording for folder in FOLDERS for recording in recordings(folder)]
     assert {*NOT_CHAT, *FAILING, UNFRAMED} <= {recording.file for recording in found}
-    assert any("interactions" in recording.url for recording in found)
-    assert sum(map(is_chat, found)) > 50
+    for word in OTHER_PATHS:
+        assert any(word in recording.url for recording in found), word
+    assert sum(map(is_chat, found)) > 100

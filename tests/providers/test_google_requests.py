@@ -203,6 +203,17 @@ def test_turns_are_merged_when_neighbours_have_one_role():
     ]
 
 
+@pytest.mark.parametrize("content", [None, "", []])
+def test_refusal_is_what_was_said_when_an_answer_has_no_content(content):
+    """An assistant's message that refused says so to Gemini, too; beside content the content stands."""
+    refused = {"role": "assistant", "content": content, "refusal": "I cannot do that."}
+    messages = [*ASKED, refused, {**refused, "content": "but this"}, {"role": "user", "content": "why?"}]
+    assert sent(messages=messages)["contents"][1] == {
+        "role": "model",
+        "parts": [{"text": "I cannot do that."}, {"text": "but this"}],
+    }
+
+
 def test_ignored_names_what_has_no_place_when_it_was_given():
     """Fields that change nothing essential are named, sorted, unless they are null or the gateway's own."""
     fields = {
@@ -214,7 +225,7 @@ def test_ignored_names_what_has_no_place_when_it_was_given():
     }
     messages = [{"role": "user", "content": "hi", "name": "bob"}]
     call = google().encode_chat(request(**fields, messages=messages), "m")
-    assert call.ignored == ("logit_bias", "messages[].name", "parallel_tool_calls", "user")
+    assert call.ignored == ("logit_bias", "messages.name", "parallel_tool_calls", "user")
     assert google().encode_chat(request(parallel_tool_calls=True), "m").ignored == ()
 
 

@@ -131,8 +131,10 @@ def test_signatures_stay_apart_when_messages_are_merged():
     ]
     turn = sent(messages=messages)["contents"][1]["parts"]
     assert [(part.get("text"), part.get("thoughtSignature")) for part in turn] == [
-        ("one", "AAAA"),
-        ("two", "BBBB"),
+        ("one", None),
+        ("", "AAAA"),
+        ("two", None),
+        ("", "BBBB"),
         (None, "CCCC"),
         (None, None),
     ]
@@ -145,7 +147,36 @@ def test_signature_has_a_part_of_its_own_when_the_answer_had_no_text():
     assert len(sent("gemma-4-27b", messages=messages)["contents"]) == 1
 
 
-@pytest.mark.parametrize("foreign", [5, None, {}, {"google": 1}, {"google": {"thought_signature": "not base64!"}}])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("signs_text", [False, True])
+def test_text_and_signature_are_two_parts_when_they_come_back(stream, signs_text):
+    """Whether the text was signed or an empty part after it, nothing unsigned is joined to the signature."""
+    signed = {"thoughtSignature": "AAAA"}
+    parts = (
+        [{"text": "so"}, {"text": " be it", **signed}] if signs_text else [{"text": "so be it"}, {"text": "", **signed}]
+    )
+    provider, asked = google(), request(stream=stream)
+    if stream:
+        chunks = streamed(provider, asked, *(answer(part, reason=None) for part in parts), answer())
+        deltas = [choice["delta"] for chunk in chunks for choice in chunk.choices]
+        said = {name: delta[name] for delta in deltas for name in ("role", "extra_content") if name in delta}
+        said["content"] = "".join(delta.get("content", "") for delta in deltas)
+    else:
+        said = message_of(provider.decode_chat(answer(*parts), asked))
+    turn = sent(messages=[USER, said, USER])["contents"][1]["parts"]
+    assert turn == [{"text": "so be it"}, {"text": "", **signed}]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        5,
+        None,
+        {},
+        {"google": 1},
+        *({"google": {"thought_signature": text}} for text in ("not base64!", "AA==BB==", "=")),
+    ],
+)
 def test_extra_content_is_no_signature_when_it_is_of_another_kind(foreign):
     """What others put there breaks nothing, and the call gets the dummy."""
     messages = [USER, {"role": "assistant", "tool_calls": [called("a", extra_content=foreign)]}, result("a")]

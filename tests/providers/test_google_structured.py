@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mana_llm.providers.google.schema_subset import subset_of
 from mana_llm.schema import errors
 from tests.providers.google_cases import answer, function, google, request, sent, streamed
+from tests.simulator.raw import ask, http, run
 
 JSON_MIME = {"responseMimeType": "application/json"}
 SCHEMA = {"type": "object", "properties": {"b": {"const": 1}, "a": {"type": ["string", "null"]}}, "$defs": {}}
@@ -79,6 +80,33 @@ def test_json_with_tools_is_refused_when_the_model_is_before_3():
         assert caught.value.param == "response_format"
     for model in ("gemini-3-flash-preview", "gemini-flash-latest", "something-new"):
         assert sent(model, **fields).keys() == {"contents", "tools", "generationConfig"}
+
+
+def test_tools_stay_here_when_none_may_be_called_beside_json():
+    """Tools that may not be called are no reason to refuse JSON: models before 3 do not hear of them."""
+    fields = {"response_format": OBJECT, "tools": [function("f")], "tool_choice": "none"}
+    assert sent("gemini-2.5-flash", **fields).keys() == {"contents", "generationConfig"}
+    assert sent("gemini-3.5-flash", **fields)["toolConfig"] == {"functionCallingConfig": {"mode": "NONE"}}
+    told = {**fields, "response_format": {"type": "text"}}
+    assert sent("gemini-2.5-flash", **told)["toolConfig"] == {"functionCallingConfig": {"mode": "NONE"}}
+    with pytest.raises(errors.RequestError):
+        google().encode_chat(request(**{**fields, "tools": [{"type": "function"}]}), "gemini-2.5-flash")
+
+
+def test_simulator_refuses_json_with_tools_when_the_model_is_before_3():
+    """The rule above is Gemini's: before 3 tools beside JSON are a 400, and what is sent here is a 200."""
+
+    async def check(simulator):
+        fields = {"response_format": OBJECT, "tools": [function("f")], "tool_choice": "none"}
+        for model, status in (("gemini-3.5-flash", 200), ("gemini-2.5-flash", 400)):
+            body = {**sent("gemini-3.5-flash", **fields)}
+            path = f"/v1beta/models/{model}:generateContent"
+            assert (await ask(simulator, http("POST", path, body, "x-goog-api-key: k\r\n")))[0] == status
+        call = google().encode_chat(request(**fields), "gemini-2.5-flash")
+        raw = http("POST", call.endpoint.target, json.loads(call.body), "x-goog-api-key: k\r\n")
+        assert (await ask(simulator, raw))[0] == 200
+
+    run(check)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,17 @@ def test_schema_is_cut_down_when_the_model_is_before_2_5():
     assert declaration["parameters"] == {"type": "object", "properties": {"city": city}}
 
 
+@pytest.mark.parametrize(("strict", "ignored"), [(True, ("tools.function.strict",)), (False, ()), (None, ())])
+def test_strict_is_ignored_by_name_when_a_tool_asks_for_it(strict, ignored):
+    """Gemini has no such promise for one function, and the client learns that it was not made."""
+    tools = [function("g"), function("f", CITY, strict=strict)]
+    assert google().encode_chat(request(tools=tools), "gemini-3.5-flash").ignored == ignored
+    assert sent(tools=tools)["tools"][0]["functionDeclarations"] == [
+        {"name": "g"},
+        {"name": "f", "parametersJsonSchema": CITY},
+    ]
+
+
 @pytest.mark.parametrize(
     ("choice", "calling"),
     [

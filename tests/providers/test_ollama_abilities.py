@@ -20,7 +20,7 @@ PROSE = "The quick brown fox jumps over the lazy dog, as every typist knows well
 
 
 def judged(need, model, facts=None):
-    ollama().judge(request(**NEEDS[need]), model, facts)
+    ollama().judge(request(**NEEDS[need]), model, (facts,))
 
 
 def shown(*capabilities):
@@ -39,14 +39,14 @@ def shown(*capabilities):
 )
 def test_nothing_is_asked_when_the_request_is_only_text(fields):
     """A request that any model can serve costs no question."""
-    assert ollama().question(request(**fields), "m") is None
+    assert not ollama().questions(request(**fields), "m")
 
 
 @pytest.mark.parametrize("need", NEEDS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_show_is_asked_when_not_every_model_can(need, stream):
     """Tools, images, sounds and thinking ask /api/show about the model, plain and streamed."""
-    call = ollama().question(request(stream, **NEEDS[need]), "m:1b")
+    call = ollama().questions(request(stream, **NEEDS[need]), "m:1b")[0].call
     assert (call.endpoint.method, call.endpoint.target) == ("POST", "/api/show")
     assert json.loads(call.body) == {"model": "m:1b"}
 
@@ -153,7 +153,7 @@ def test_prompt_was_cut_when_it_fills_the_context_that_is_known():
     """Where the server told the context, a prompt that fills it has left no room: it was cut."""
     provider = ollama()
     facts = {"capabilities": ["tools"], "model_info": {"x.context_length": 512}}
-    provider.judge(request(tools=[TIME]), "m", json.dumps(facts).encode())
+    provider.judge(request(tools=[TIME]), "m", (json.dumps(facts).encode(),))
     assert prompt_cut(ASKED, 512, provider)
     assert not prompt_cut(ASKED, 511, provider)
     assert not prompt_cut(ASKED, 512)

@@ -8,7 +8,7 @@ import pytest
 
 from mana_llm.schema import errors
 from mana_llm.schema.chat import Fetched
-from tests.providers.ollama_world import ollama, request, sent
+from tests.providers.ollama_world import called, ollama, request, sent
 
 PNG = "iVBORw0KGgo="
 
@@ -108,10 +108,30 @@ def test_large_image_is_cheap_when_it_is_translated():
         asked.fields["messages"] = type(asked.fields["messages"])(raw)
         began = time.process_time()
         provider = ollama()
-        provider.question(asked, "m")
-        provider.judge(asked, "m", b'{"capabilities":["vision"]}')
+        provider.questions(asked, "m")
+        provider.judge(asked, "m", (b'{"capabilities":["vision"]}', None))
         provider.urls_to_fetch(asked)
         provider.encode_chat(asked, "m")
         return time.process_time() - began
 
     assert min(once() for _ in range(5)) < 0.015
+
+
+@pytest.mark.parametrize(
+    ("part", "ignored"),
+    [
+        (image(f"data:image/png;base64,{PNG}"), ("messages.content.image_url.detail",)),
+        (image("data:image/png;base64," + "abcd" * 50_000), ("messages.content.image_url.detail",)),
+        (
+            {"type": "image_url", "image_url": {"detail": "high", "url": "data:;base64,AAAA"}},
+            ("messages.content.image_url.detail",),
+        ),
+        ({"type": "image_url", "image_url": {"url": "data:;base64,AAAA", "detail": "auto"}}, ()),
+        ({"type": "image_url", "image_url": {"url": "data:;base64,AAAA", "detail": None}}, ()),
+        ({"type": "image_url", "image_url": {"url": "data:;base64,AAAA"}}, ()),
+        ({"type": "image_url", "image_url": "data:;base64,AAAA"}, ()),
+    ],
+)
+def test_detail_is_named_as_ignored_when_an_image_asks_for_one(part, ignored):
+    """Ollama has one size for every image; `auto` leaves that to it."""
+    assert called(messages=user(text("a"), part)).ignored == ignored

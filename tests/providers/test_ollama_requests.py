@@ -151,7 +151,7 @@ def test_ignored_names_what_has_no_place_when_it_was_given():
     fields = {"user": "u", "logit_bias": {}, "store": None, "stream_options": {}, "model": "x", "new": 1}
     messages = [{"role": "user", "content": "hi", "name": "bob"}]
     call = ollama().encode_chat(request(**fields, messages=messages), "m")
-    assert call.ignored == ("logit_bias", "messages[].name", "new", "user")
+    assert call.ignored == ("logit_bias", "messages.name", "new", "user")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_endpoint_has_prefix_and_headers_when_they_are_given():
 def test_encode_raises_only_what_it_may_when_values_are_arbitrary(fields, messages, tools, stream):
     """Any JSON in any field gives a body or one of two errors, twice the same, and changes no request."""
     asked = request(stream, **{"messages": messages, "tools": tools, **fields})
-    for ask in (ollama().question, lambda asked, _: ollama().urls_to_fetch(asked)):
+    for ask in (ollama().questions, lambda asked, _: ollama().urls_to_fetch(asked)):
         with suppress(errors.RequestError, errors.ProviderCapabilityError):
             ask(asked, "m")
     before = copy.copy(asked.fields)
@@ -249,3 +249,18 @@ def test_encode_raises_only_what_it_may_when_values_are_arbitrary(fields, messag
             outcomes.append((str(error), error.param))
     assert outcomes[0] == outcomes[1]
     assert asked.fields == before
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        ({"content": None, "refusal": "I will not."}, "I will not."),
+        ({"refusal": "I will not."}, "I will not."),
+        ({"content": "Well.", "refusal": "I will not."}, "Well."),
+        ({"content": "Well.", "refusal": None}, "Well."),
+    ],
+)
+def test_refusal_is_what_was_said_when_there_is_no_content(message, content):
+    """An answer that was refused stands in the conversation as its words."""
+    messages = [*ASKED, {"role": "assistant", **message}, *ASKED]
+    assert sent(messages=messages)["messages"][1] == {"role": "assistant", "content": content}

@@ -3,18 +3,21 @@
 Both ends speak the same language here, so members that nobody needs to look at pass as they came.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from mana_llm.providers.base_url import Base
 from mana_llm.providers.compatible_answer import ERROR, Members, finish_word, tidy_message, tidy_usage
-from mana_llm.providers.compatible_embeddings import embeddings_bodies, embeddings_of
-from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error
+from mana_llm.providers.compatible_embeddings import NO_TOKENS, embeddings_bodies, embeddings_of
+from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error, raise_error
+from mana_llm.providers.compatible_messages import MessageRules
 from mana_llm.providers.compatible_models import models_of
 from mana_llm.providers.compatible_quirks import Quirks
 from mana_llm.providers.compatible_request import chat_fields
 from mana_llm.providers.compatible_stream import CompatibleStream, decode_word
+from mana_llm.providers.compatible_thoughts import Thoughts, ThoughtStream, kept_of
 from mana_llm.schema.chat import ChatCompletion, ChatRequest
 from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
 from mana_llm.schema.errors import ProviderCapabilityError, ProviderError, ProviderProtocolError
@@ -49,6 +52,8 @@ class Compatible:
     def __init__(self, name: str, base: Base, key: str, quirks: Quirks) -> None:
         self.name = name
         self._quirks = quirks
+        self._thoughts = Thoughts() if quirks.wants_thoughts else None
+        self._rules = MessageRules(quirks, self._thoughts)
         authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         posting = b"Content-Type: application/json\r\n" + authorization
         listing = base.prefix + quirks.listing
@@ -58,13 +63,14 @@ class Compatible:
 
     def encode_chat(self, request: ChatRequest, model: str) -> Call:
         """The client's own members with the model's name replaced; streams always ask for their usage."""
-        fields, ignored = chat_fields(request, model, self._quirks)
+        fields, ignored = chat_fields(request, model, self._quirks, self._rules)
         return Call(self._chat, encode_json(fields), ignored)
 
-    def question(self, request: ChatRequest, model: str) -> None:
+    def questions(self, request: ChatRequest, model: str) -> tuple[()]:
         """Nothing: such a server judges for itself."""
+        return ()
 
-    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
+    def judge(self, request: ChatRequest, model: str, facts: Sequence[bytes | None]) -> None:
         """Everything is let through: such a server judges for itself."""
 
     def urls_to_fetch(self, request: ChatRequest) -> tuple[str, ...]:
@@ -90,19 +96,22 @@ class Compatible:
             fields["choices"] = choices
         return ChatCompletion(fields, usage)
 
-    def open_stream(self, request: ChatRequest) -> CompatibleStream:
+    def open_stream(self, request: ChatRequest, model: str = "") -> CompatibleStream:
         """A decoder for one streamed answer."""
-        return CompatibleStream(self._quirks.finish_reasons)
+        thoughts = None if self._thoughts is None else ThoughtStream(self._thoughts)
+        return CompatibleStream(self._quirks.finish_reasons, thoughts)
 
     def encode_embeddings(self, request: EmbeddingsRequest, model: str) -> list[Call]:
         """The client's own members with the model's name replaced, in as many calls as the server needs.
 
         Raises:
-            ProviderCapabilityError: if the server has no embeddings.
+            ProviderCapabilityError: if the server has no embeddings, or takes no tokens and they were given.
         """
         quirks = self._quirks.embeddings
         if quirks is None:
             raise ProviderCapabilityError("This provider has no embeddings. Choose another model.", param="model")
+        if request.texts is None and not quirks.tokens:
+            raise ProviderCapabilityError(NO_TOKENS, param="input")
         bodies, ignored = embeddings_bodies(request, model, quirks, self._quirks.drops)
         return [Call(self._embeddings, body, ignored) for body in bodies]
 
@@ -148,6 +157,8 @@ class Compatible:
                     choice["message"] = message
                     changed = True
                 calls = isinstance(message.get("tool_calls"), list)
+                if calls and self._thoughts is not None:
+                    kept_of(message, self._thoughts)
             if bytes(choice.get("finish_reason", NULL)) not in _RIGHT_FINISHES:
                 changed = self._finish(choice, calls=calls) or changed
         return changed
@@ -175,8 +186,8 @@ def _envelope(body: bytes) -> dict[str, Any]:
         fields = decode_envelope(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ProviderProtocolError(f"the answer is not a JSON object: {json_problem(error)}") from error
-    if "error" in fields and fields["error"] != NULL:
-        raise failure_in_error(fields["error"], None)
+    if "error" in fields:
+        raise_error(fields)
     if fields.get("object") == _ERROR_OBJECT:
         raise failure_in_body(200, [], body)
     return fields

@@ -76,12 +76,12 @@ class CallDeltas:
 
         By id where both have one, else by index where both have one; a piece with neither goes on with the last.
         """
+        for at, known in enumerate(self._begun):
+            if came.id and came.id == known.id:
+                return at
         for at in range(len(self._begun) - 1, -1, -1):
             known = self._begun[at]
-            if came.id and known.id:
-                if came.id == known.id:
-                    return at
-            elif _goes_on(came, known):
+            if not (came.id and known.id) and _goes_on(came, known):
                 return None if at in taken else at
         return None
 

@@ -25,6 +25,10 @@ from mana_llm.schema.wire import (
 )
 
 CHARACTERS_PER_TOKEN: Final = 4
+NO_TOKENS: Final = (
+    "This provider embeds texts, not tokens. Send 'input' as text; langchain's OpenAIEmbeddings does so with"
+    " check_embedding_ctx_length=False."
+)
 
 Fields = dict[str, Any]
 

@@ -21,7 +21,7 @@ from mana_llm.schema.errors import (
     ProviderRequestError,
     ProviderServerError,
 )
-from mana_llm.schema.wire import Headers, JSONDecodeError, decode_json
+from mana_llm.schema.wire import NULL, Headers, JSONDecodeError, decode_json
 
 # The money or the allowance is gone: no retry helps. 402 is failure_for's. Source: OpenAI's error codes page;
 # Moonshot's for exceeded_current_quota_error.
@@ -71,6 +71,8 @@ _TEXTS: Final = (
 )
 # What DeepSeek and others put into `code` for every 400 is their type again, and no code.
 _NO_CODES: Final = frozenset((None, "invalid_request_error"))
+# Members named `error` that tell none. Source: openai-python's streams, which take only what is true for one.
+_NO_ERRORS: Final = frozenset((b"null", b'""', b"{}", b"[]", b"false"))
 _STATUSES: Final = {_CONTEXT: 400, _UNKNOWN: 404}
 
 
@@ -105,6 +107,20 @@ def failure_in_error(error: msgspec.Raw, status: int | None) -> ProviderError:
     if isinstance(failure, ProviderRequestError):
         return in_own_words(ProviderServerError(failure.message), f"an error {failure.status} in a 200")
     return failure
+
+
+def raise_error(fields: dict[str, msgspec.Raw]) -> None:
+    """Raise what the `error` member of a 200's body or event says; an empty one says nothing and is taken off.
+
+    Raises:
+        ProviderError: as `failure_in_error` classifies it.
+    """
+    error = fields["error"]
+    if bytes(error) not in _NO_ERRORS:
+        raise failure_in_error(error, None)
+    # Some clients take any object for an error, an empty one too; null stays as it came.
+    if error != NULL:
+        del fields["error"]
 
 
 def _classified(said: Said, status: int | None) -> ProviderError:

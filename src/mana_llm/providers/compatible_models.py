@@ -75,7 +75,7 @@ def models_of(body: bytes) -> list[Model]:
     except (KeyError, msgspec.MsgspecError, RecursionError, JSONDecodeError, UnicodeDecodeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else json_problem(error)
         raise ProviderProtocolError(f"the models list cannot be read: {problem}") from error
-    return [Model(row.id, int(row.created or 0), _context(row), _abilities(row)) for row in rows]
+    return [Model(row.id, int(row.created or 0), _context(row), _abilities(row), _can_more(row)) for row in rows]
 
 
 def _context(row: _Listed) -> int | None:
@@ -84,6 +84,11 @@ def _context(row: _Listed) -> int | None:
         return said or (row.meta.n_ctx if row.meta else None)
     # A router's model has a context at each of its hosts.
     return max((host.context_length or 0 for host in row.providers or ()), default=0) or None
+
+
+def _can_more(row: _Listed) -> bool:
+    """Whether the row tells what kind of model it is, or what goes in, and no more (Together: `type` alone)."""
+    return not (row.capabilities or row.supported_features or row.supported_parameters or row.providers)
 
 
 def _abilities(row: _Listed) -> tuple[str, ...] | None:

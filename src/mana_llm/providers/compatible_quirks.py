@@ -16,12 +16,14 @@ class EmbeddingQuirks(msgspec.Struct, frozen=True):
     """Where embeddings differ.
 
     `renames` maps request fields to the server's own names. A call holds at most `inputs_max` inputs; more become
-    several calls. `int8` says that vectors come as base64 of signed bytes, whatever was asked for.
+    several calls. `int8` says that vectors come as base64 of signed bytes, whatever was asked for. `tokens` is False
+    where inputs must be texts.
     """
 
     renames: Mapping[str, str] = {}
     inputs_max: int = INPUTS_MAX
     int8: bool = False
+    tokens: bool = True
 
 
 class Quirks(msgspec.Struct, frozen=True):
@@ -29,9 +31,12 @@ class Quirks(msgspec.Struct, frozen=True):
 
     `finish_reasons` maps its own words to OpenAI's; `error` among these is a failure. `asks_usage` is False where
     `stream_options` is refused. `renames` maps request fields to the server's own names, `tool_choices` the words
-    of `tool_choice`; `drops` are fields that it refuses and that change no answer. `reasoning` is how it takes
-    reasoning back. `embeddings` is None where there are none. `listing` is what stands before `/models` and
-    `/embeddings` but not before `/chat/completions`.
+    of `tool_choice`; `drops` are fields that it refuses and without which the request means the same, `message_drops`
+    likewise members of a message. `reasoning` is how it takes reasoning back; `wants_thoughts` says that it refuses
+    an assistant's calls without it, and that its calls' ids are random. `extra_content` is True where that member of
+    messages and calls (what another provider wants back, such as thought signatures) is passed on. `embeddings` is
+    None where there are none. `listing` is what stands before `/models` and `/embeddings` but not before
+    `/chat/completions`.
     """
 
     finish_reasons: Mapping[str, str] = {}
@@ -39,6 +44,9 @@ class Quirks(msgspec.Struct, frozen=True):
     renames: Mapping[str, str] = {}
     tool_choices: Mapping[str, str] = {}
     drops: tuple[str, ...] = ()
+    message_drops: tuple[str, ...] = ()
     reasoning: Reasoning = "any"
+    wants_thoughts: bool = False
+    extra_content: bool = False
     embeddings: EmbeddingQuirks | None = EmbeddingQuirks()
     listing: str = ""

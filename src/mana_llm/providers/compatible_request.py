@@ -1,23 +1,22 @@
 """A client's chat request as an OpenAI-compatible server wants it: its own members, few of them changed."""
 
-import re
 from typing import Any, Final
 
 import msgspec
 
-from mana_llm.providers.compatible_quirks import Quirks, Reasoning
+from mana_llm.providers.compatible_messages import MessageRules
+from mana_llm.providers.compatible_quirks import Quirks
 from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_envelopes, decode_json, encode_json
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_json, encode_json
 
 Fields = dict[str, Any]
 
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
-_SPELLINGS: Final = ("reasoning_content", "reasoning")
-# A cheap look whether any message may carry reasoning; what is found in a text costs a decode and nothing else.
-_MAY_REASON: Final = re.compile(rb'"reasoning(?:_content)?"\s*:').search
 
 
-def chat_fields(request: ChatRequest, model: str, quirks: Quirks) -> tuple[Fields, tuple[str, ...]]:
+def chat_fields(
+    request: ChatRequest, model: str, quirks: Quirks, rules: MessageRules
+) -> tuple[Fields, tuple[str, ...]]:
     """The body's members, and the names of those that the server has no place for; `request` stays as it is."""
     fields: Fields = {**request.fields, "model": model}
     ignored: tuple[str, ...] = ()
@@ -28,8 +27,8 @@ def chat_fields(request: ChatRequest, model: str, quirks: Quirks) -> tuple[Field
     if quirks.tool_choices and "tool_choice" in fields:
         fields["tool_choice"] = _choice(fields["tool_choice"], quirks)
     messages = fields.get("messages")
-    if quirks.reasoning != "any" and messages is not None and _MAY_REASON(memoryview(messages)):
-        fields["messages"], dropped = _messages(messages, quirks.reasoning)
+    if messages is not None and rules.matters is not None and rules.matters(memoryview(messages)):
+        fields["messages"], dropped = rules.applied(messages)
         ignored += dropped
     return fields, ignored
 
@@ -59,22 +58,3 @@ def _choice(raw: msgspec.Raw, quirks: Quirks) -> Any:
         # A named function, or something that the server will judge.
         return raw
     return quirks.tool_choices.get(word, raw)
-
-
-def _messages(raw: msgspec.Raw, taken: Reasoning) -> tuple[Any, tuple[str, ...]]:
-    """The messages with their reasoning under the name that the server takes; what was dropped, named."""
-    try:
-        messages = decode_envelopes(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        # Not a list of objects: the server's to judge.
-        return raw, ()
-    dropped: set[str] = set()
-    for message in messages:
-        given = {name: message.pop(name) for name in _SPELLINGS if message.get(name, NULL) != NULL}
-        if taken == "refused":
-            dropped.update(f"messages[].{name}" for name in given)
-            for name in _SPELLINGS:
-                message.pop(name, None)
-        elif given:
-            message[taken] = given.get(taken) or next(iter(given.values()))
-    return messages, tuple(sorted(dropped))

@@ -8,7 +8,8 @@ import msgspec
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
 from mana_llm.providers.compatible_answer import ERROR, finish_word, tidy_texts, tidy_usage
 from mana_llm.providers.compatible_calls import CallDeltas
-from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error
+from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error, raise_error
+from mana_llm.providers.compatible_thoughts import ThoughtStream
 from mana_llm.schema.chat import ChatChunk
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
 from mana_llm.schema.wire import (
@@ -36,13 +37,14 @@ decode_word: Final = decoder_of(str)
 
 
 class CompatibleStream:
-    """Decodes one answer; see `ports.ChatStreamDecoder` for what it promises."""
+    """Decodes one answer; see `ports.ChatStreamDecoder` for what it promises. `thoughts` hears what it thinks."""
 
-    def __init__(self, finish_reasons: Mapping[str, str]) -> None:
+    def __init__(self, finish_reasons: Mapping[str, str], thoughts: ThoughtStream | None = None) -> None:
         self.failure: ProviderError | None = None
         self.done = False
         self._sse = SSEDecoder()
         self._finish_reasons = finish_reasons
+        self._thoughts = thoughts
         self._finished = False
         self._calls: dict[int, CallDeltas] = {}
 
@@ -87,8 +89,8 @@ class CompatibleStream:
         if not event.isascii():
             event.decode()
         fields: dict[str, Any] = decode_envelope(event)
-        if "error" in fields and fields["error"] != NULL:
-            raise failure_in_error(fields["error"], None)
+        if "error" in fields:
+            raise_error(fields)
         raw = fields.pop("choices", NULL)
         usage = fields.pop("usage", NULL)
         if raw == NULL:
@@ -121,6 +123,8 @@ class CompatibleStream:
                         odd = True
         if odd:
             self._tidy(members, choice["index"], chunk)
+        if self._thoughts is not None:
+            self._thoughts.saw(choice["index"], members)
         reason = choice.get("finish_reason", NULL)
         if reason != NULL:
             self._finish(choice, reason, chunk)
@@ -145,6 +149,8 @@ class CompatibleStream:
             raise failure_in_error(choice.get("error", _NO_DETAIL), None)
         choice["finish_reason"] = word
         chunk.finished = self._finished = True
+        if self._thoughts is not None:
+            self._thoughts.finished(choice["index"])
         if chunk.usage is None and choice.get("usage", NULL) != NULL:
             # Moonshot counts inside the choice. Source: platform.moonshot.ai/docs, streaming.
             chunk.usage, _ = tidy_usage(choice.pop("usage"))

@@ -5,6 +5,7 @@ providers:
     base_url: http://gpu-box:8000/v1    # version path included
     key_env: LAB_API_KEY                # the variable that holds the key, never the key; left out: no key is sent
     quirks: [max-tokens]                # see NAMED_QUIRKS; left out: as OpenAI
+    max_concurrent: 4                   # requests that it is given at once; left out or 0: no limit
 """
 
 import re
@@ -16,6 +17,7 @@ import yaml
 
 from mana_llm.kit.placed_yaml import YamlError, composed, entries_of, members_of, near, problem, text_of
 from mana_llm.providers.compatible_quirks import EmbeddingQuirks, Quirks
+from mana_llm.providers.concurrency import max_concurrent_of
 from mana_llm.schema.targets import ALIAS_PREFIX
 from mana_llm.settings import SettingsError, is_base_url
 
@@ -28,12 +30,16 @@ NAMED_QUIRKS: Final[dict[str, dict[str, Any]]] = {
     "refuses-reasoning": {"reasoning": "refused"},
     "takes-reasoning": {"reasoning": "reasoning"},
     "takes-reasoning-content": {"reasoning": "reasoning_content"},
+    # Refuses `extra_content` (thought signatures) in messages and calls.
+    "refuses-extra-content": {"extra_content": False},
     # Has no embeddings.
     "no-embeddings": {"embeddings": None},
     # Embeds one input per call.
     "one-embedding": {"embeddings": EmbeddingQuirks(inputs_max=1)},
 }
-_KEYS: Final = ("base_url", "key_env", "quirks")
+# Such a server may stand before Google's models, or be their own OpenAI surface: signatures pass.
+AS_OPENAI: Final = Quirks(extra_content=True)
+_KEYS: Final = ("base_url", "key_env", "quirks", "max_concurrent")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -44,7 +50,8 @@ class Custom(msgspec.Struct, frozen=True):
     name: str
     base_url: str
     key_env: str = ""
-    quirks: Quirks = Quirks()
+    quirks: Quirks = AS_OPENAI
+    max_concurrent: int = 0
 
 
 def custom_providers(text: str, source: str, taken: Collection[str]) -> list[Custom]:
@@ -74,7 +81,8 @@ def _custom(name: str, key: yaml.Node, node: yaml.Node, taken: Collection[str]) 
     members = members_of(node, name, _KEYS)
     if "base_url" not in members:
         raise problem(key, f"{name}: `base_url` is missing, such as http://localhost:8000/v1.")
-    return Custom(name, _base_url(name, members["base_url"][1]), _key_env(name, members), _quirks(name, members))
+    base_url = _base_url(name, members["base_url"][1])
+    return Custom(name, base_url, _key_env(name, members), _quirks(name, members), _max_concurrent(name, members))
 
 
 def _base_url(name: str, node: yaml.Node) -> str:
@@ -95,9 +103,19 @@ def _key_env(name: str, members: dict[str, tuple[yaml.Node, yaml.Node]]) -> str:
     return text
 
 
+def _max_concurrent(name: str, members: dict[str, tuple[yaml.Node, yaml.Node]]) -> int:
+    if "max_concurrent" not in members:
+        return 0
+    node = members["max_concurrent"][1]
+    found = max_concurrent_of(text_of(node, f"{name}.max_concurrent"))
+    if found is None:
+        raise problem(node, f"{name}.max_concurrent: use a whole number such as 4; 0 is no limit.")
+    return found
+
+
 def _quirks(name: str, members: dict[str, tuple[yaml.Node, yaml.Node]]) -> Quirks:
     if "quirks" not in members:
-        return Quirks()
+        return AS_OPENAI
     chosen: dict[str, Any] = {}
     for node in entries_of(members["quirks"][1], f"{name}.quirks: list at least one, or leave it out."):
         text = text_of(node, f"{name}.quirks")
@@ -106,4 +124,4 @@ def _quirks(name: str, members: dict[str, tuple[yaml.Node, yaml.Node]]) -> Quirk
         if chosen.keys() & NAMED_QUIRKS[text].keys():
             raise problem(node, f"{name}.quirks: {text!r} contradicts another one.")
         chosen |= NAMED_QUIRKS[text]
-    return Quirks(**chosen)
+    return msgspec.structs.replace(AS_OPENAI, **chosen)

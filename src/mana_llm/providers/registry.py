@@ -3,6 +3,7 @@
 from mana_llm.ports import ProviderEntry
 from mana_llm.providers.base_url import base_of
 from mana_llm.providers.compatible import Compatible
+from mana_llm.providers.concurrency import limit
 from mana_llm.providers.custom import Custom, custom_providers
 from mana_llm.providers.google import Google
 from mana_llm.providers.ollama import Ollama
@@ -21,12 +22,14 @@ def entries(settings: Settings, source: str = "", text: str = "") -> dict[str, P
     `text` is the providers file's, `source` its name for messages.
 
     Raises:
-        SettingsError: if the providers file cannot be used.
+        SettingsError: if the providers file, or a limit, cannot be used.
     """
     found = [_ollama(settings), *(_row(settings, row) for row in ROWS), _google(settings)]
     known = {entry.name: entry for entry in found}
     added = [_custom(settings, custom) for custom in custom_providers(text, source, known)]
-    return known | {entry.name: entry for entry in added}
+    known |= {entry.name: entry for entry in added}
+    limit(known, settings.max_concurrent, {LOCAL: "OLLAMA_MAX_CONCURRENT"})
+    return known
 
 
 def _ollama(settings: Settings) -> ProviderEntry:
@@ -36,6 +39,7 @@ def _ollama(settings: Settings) -> ProviderEntry:
         settings.ttft_s or settings.ollama_timeout,
         settings.ollama_default_model,
         "set OLLAMA_URL",
+        settings.ollama_max_concurrent,
     )
     if settings.ollama_url:
         base = base_of(settings.ollama_url)
@@ -65,6 +69,7 @@ def _row(settings: Settings, row: Row) -> ProviderEntry:
 
 def _custom(settings: Settings, custom: Custom) -> ProviderEntry:
     entry = ProviderEntry(custom.name, None, settings.ttft_s or CLOUD_FIRST_S, "", f"set {custom.key_env}")
+    entry.max_concurrent = custom.max_concurrent
     keys = dict(settings.environment)
     key = keys[custom.key_env].reveal() if custom.key_env in keys else ""
     if key or not custom.key_env:

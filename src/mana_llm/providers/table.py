@@ -3,6 +3,8 @@
 A row's name begins the names of its settings (`<name>_api_key`, `<name>_base_url`), which hold where it is.
 Reasoning is sent back under the name that a server takes: Mistral refuses it (a closed schema), Groq and Cerebras
 take `reasoning` alone, DeepSeek, Moonshot and Fireworks `reasoning_content` alone, and the first two insist on it.
+None gets `extra_content`: thought signatures mean something to Google's own API alone, and strict servers answer 422.
+Embeddings of tokens are left to the server unless its documentation knows texts only.
 `max_tokens` stands for `max_completion_tokens` where only the former is documented.
 """
 
@@ -34,6 +36,8 @@ class Row(msgspec.Struct, frozen=True):
 
 _OLD_CEILING: Final = MappingProxyType({"max_completion_tokens": "max_tokens"})
 
+_TEXTS_ONLY: Final = EmbeddingQuirks(tokens=False)
+
 ROWS: Final = (
     Row(name="openai", source="github.com/openai/openai-openapi, openapi.json 2.3.0"),
     Row(
@@ -47,12 +51,18 @@ ROWS: Final = (
         # Usage comes twice; an error ends the stream without [DONE].
         source="console.groq.com/docs/openai, recorded traffic of 2026-08; groq-python"
         " ChatCompletionAssistantMessageParam and janhq/jan#8136 for reasoning",
-        quirks=Quirks(reasoning="reasoning", embeddings=None),
+        # Answers 400 to `n` other than 1 too, which changes the answer: that is left to it to say.
+        quirks=Quirks(
+            drops=("logprobs", "top_logprobs", "logit_bias"),
+            message_drops=("name",),
+            reasoning="reasoning",
+            embeddings=None,
+        ),
     ),
     Row(
         name="together",
-        source="docs.together.ai, recorded traffic of 2026-08",
-        quirks=Quirks(finish_reasons=MappingProxyType({"eos": "stop"}), renames=_OLD_CEILING),
+        source="docs.together.ai (embeddings take a string or strings), recorded traffic of 2026-08",
+        quirks=Quirks(finish_reasons=MappingProxyType({"eos": "stop"}), renames=_OLD_CEILING, embeddings=_TEXTS_ONLY),
     ),
     Row(
         name="mistral",
@@ -64,7 +74,9 @@ ROWS: Final = (
             tool_choices=MappingProxyType({"required": "any"}),
             drops=("store", "user", "safety_identifier"),
             reasoning="refused",
-            embeddings=EmbeddingQuirks(renames=MappingProxyType({"dimensions": "output_dimension"}), inputs_max=256),
+            embeddings=EmbeddingQuirks(
+                renames=MappingProxyType({"dimensions": "output_dimension"}), inputs_max=256, tokens=False
+            ),
         ),
     ),
     Row(
@@ -74,6 +86,7 @@ ROWS: Final = (
             finish_reasons=MappingProxyType({"insufficient_system_resource": "error"}),
             renames=_OLD_CEILING,
             reasoning="reasoning_content",
+            wants_thoughts=True,
             embeddings=None,
         ),
     ),
@@ -96,12 +109,12 @@ ROWS: Final = (
         name="perplexity",
         # Chat stands without a version, models and embeddings under /v1.
         source="docs.perplexity.ai/docs/sonar/openai-compatibility, recorded traffic of 2026-08",
-        quirks=Quirks(renames=_OLD_CEILING, embeddings=EmbeddingQuirks(int8=True), listing="/v1"),
+        quirks=Quirks(renames=_OLD_CEILING, embeddings=EmbeddingQuirks(int8=True, tokens=False), listing="/v1"),
     ),
     Row(
         name="nvidia",
-        source="docs.api.nvidia.com/nim/reference; litellm llms/nvidia_nim/chat for max_tokens",
-        quirks=Quirks(renames=_OLD_CEILING),
+        source="docs.api.nvidia.com/nim/reference (embeddings too); litellm llms/nvidia_nim/chat for max_tokens",
+        quirks=Quirks(renames=_OLD_CEILING, embeddings=_TEXTS_ONLY),
     ),
     Row(
         name="sambanova",
@@ -110,8 +123,9 @@ ROWS: Final = (
     ),
     Row(
         name="deepinfra",
-        source="deepinfra.com/docs/advanced/openai_api; litellm llms/deepinfra/chat for max_tokens",
-        quirks=Quirks(renames=_OLD_CEILING),
+        source="deepinfra.com/docs/advanced/openai_api; litellm llms/deepinfra/chat for max_tokens;"
+        " danny-avila/rag_api#115 for tokens",
+        quirks=Quirks(renames=_OLD_CEILING, embeddings=_TEXTS_ONLY),
     ),
     Row(
         name="hyperbolic",
@@ -120,7 +134,8 @@ ROWS: Final = (
     ),
     Row(
         name="moonshot",
-        # Counts usage inside the choice, which the stream's decoder knows; has no `required` (answers 400).
+        # Counts usage inside the choice, which the stream's decoder knows; has no `required` (answers 400). Its calls'
+        # ids (`functions.<name>:<number>`) are the same in many conversations: their reasoning cannot be kept by them.
         source="platform.moonshot.ai/docs (use-kimi-k2-thinking-model, migrating-from-openai-to-kimi)",
         quirks=Quirks(reasoning="reasoning_content", embeddings=None),
     ),

@@ -6,12 +6,16 @@ import msgspec
 
 
 class Model(msgspec.Struct, omit_defaults=True):
-    """One row of a models list. `id` is the provider's own name for it; `created` is Unix time, 0 if not told."""
+    """One row of a models list. `id` is the provider's own name for it; `created` is Unix time, 0 if not told.
+
+    `can_more` says that the row tells some of the `capabilities` and is silent about others.
+    """
 
     id: str
     created: int = 0
     context_window: int | None = None
     capabilities: tuple[str, ...] | None = None
+    can_more: bool = False
 
 
 class Facts(

@@ -113,6 +113,18 @@ class Call(msgspec.Struct, frozen=True):
         return f"<Call {self.endpoint!r} {len(self.body)} bytes>"
 
 
+class Question(msgspec.Struct, frozen=True):
+    """Something to know of a model before it is asked.
+
+    The answer is believed for `fresh_s` seconds. `needed` says that nothing can be judged without it: then a
+    provider that does not answer in time has failed. What is not needed is asked for a moment only.
+    """
+
+    call: Call
+    fresh_s: float
+    needed: bool = True
+
+
 class Limits(msgspec.Struct, frozen=True):
     """How long one call may take; seconds, each counted from its own beginning.
 

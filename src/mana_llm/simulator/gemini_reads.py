@@ -36,6 +36,9 @@ _PART: Final = frozenset(
         "videoMetadata", "mediaResolution", "partMetadata",
     }
 )  # fmt: skip
+_JSON_TYPE: Final = "application/json"
+# These answer 400 to JSON together with functions, whether they may be called or not.
+_BEFORE_3: Final = ("gemini-1", "gemini-2")
 _SNAKE: Final = re.compile(r"_([a-z0-9])")
 
 
@@ -76,6 +79,8 @@ def asked(call: Call) -> Asked:
     calling = _calling(body)
     thinking = config.get("thinkingConfig") or {}
     tools = () if calling.get("mode") == "NONE" else _tools(body.get("tools") or [])
+    if call.model.startswith(_BEFORE_3) and body.get("tools") and config.get("responseMimeType") == _JSON_TYPE:
+        raise refuse(f"Function calling with a response mime type: '{_JSON_TYPE}' is unsupported")
     allowed = calling.get("allowedFunctionNames")
     texts = [content_text(content) for content in contents]
     system = content_text(body.get("systemInstruction"))
@@ -152,7 +157,7 @@ def _tools(tools: list[Json]) -> tuple[Tool, ...]:
 
 
 def _schema(config: Json) -> Json | None:
-    if config.get("responseMimeType") != "application/json":
+    if config.get("responseMimeType") != _JSON_TYPE:
         if config.get("responseSchema") or config.get("responseJsonSchema"):
             raise refuse("responseSchema needs the response mime type application/json")
         return None

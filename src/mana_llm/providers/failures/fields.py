@@ -81,13 +81,13 @@ def count_of(fields: Fields) -> int:
 def ignored_of(request: ChatRequest, used: frozenset[str], *of_messages: str) -> tuple[str, ...]:
     """The given fields that a provider has no place for, sorted; `used` are those that it has one for.
 
-    `of_messages` are members of messages that it has no place for; one that is given is `messages[].name`.
+    `of_messages` are members of messages that it has no place for; one that is given is `messages.name`.
     """
     fields = request.fields
     known = used | _GATEWAYS_OWN | _CHECKED
     ignored = [name for name in fields if name not in known and given(fields, name) is not None]
     messages = request.messages()
-    ignored += [f"messages[].{name}" for name in of_messages if any(getattr(each, name) for each in messages)]
+    ignored += [f"messages.{name}" for name in of_messages if any(getattr(each, name) for each in messages)]
     return tuple(sorted(ignored))
 
 

@@ -1,5 +1,6 @@
 """Google's Gemini API, as a provider. Source: docs/sources.md (Gemini)."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from mana_llm.providers.failures.messages import messages_of
@@ -19,6 +20,7 @@ from mana_llm.schema.models import Model
 from mana_llm.schema.wire import Call, Endpoint, Headers, Origin
 
 _KEY_CHARS_MIN: Final = 16
+# Source: ai.google.dev, ListModelsRequest: 50 models if no size is given, 1000 at most.
 _MODELS: Final = "/v1beta/models?pageSize=1000"
 
 
@@ -58,11 +60,11 @@ class Google:
         body, ignored = encode_body(request, model, self._signatures)
         return Call(self._asking(model, verb), body, ignored)
 
-    def question(self, request: ChatRequest, model: str) -> Call | None:
+    def questions(self, request: ChatRequest, model: str) -> tuple[()]:
         """Nothing: the API judges by itself."""
-        return None
+        return ()
 
-    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
+    def judge(self, request: ChatRequest, model: str, facts: Sequence[bytes | None]) -> None:
         """Nothing: the API judges by itself."""
 
     def urls_to_fetch(self, request: ChatRequest) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class Google:
         """The whole answer. Raises the ProviderError that the body says or is."""
         return decode_completion(body, self._reading(request))
 
-    def open_stream(self, request: ChatRequest) -> GoogleStream:
+    def open_stream(self, request: ChatRequest, model: str = "") -> GoogleStream:
         """A decoder for the streamed answer to `request`."""
         return GoogleStream(self._reading(request))
 
@@ -107,7 +109,7 @@ class Google:
         return body.replace(self._key.encode(), b"***") if len(self._key) >= _KEY_CHARS_MIN else body
 
     def encode_models(self) -> Call:
-        """The call for the models that the key can use; one page holds them all."""
+        """The call for the models that the key can use, on one page of the largest size."""
         return Call(self._models)
 
     def decode_models(self, body: bytes) -> list[Model]:

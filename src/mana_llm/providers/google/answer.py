@@ -3,6 +3,9 @@
 A thought signature must come back with the very part that it came on. It travels as Google's own OpenAI
 surface sends it: `extra_content.google.thought_signature`, on the tool call, or on the message for any other
 part. A call's is remembered, too, for clients that drop what they do not know.
+
+A message has room for one signature. Of several the last is kept, and a stream says it once, with the finish:
+clients that put deltas together join texts, and two signatures joined are none.
 """
 
 from collections.abc import Collection
@@ -11,7 +14,7 @@ from typing import Any
 import msgspec
 
 from mana_llm.kit.fences import FenceStripper
-from mana_llm.providers.google.finish import block_of, failure_of, finish_name, finish_reason
+from mana_llm.providers.google.finish import BLOCKED, block_of, failure_of, finish_name, finish_reason
 from mana_llm.providers.google.signatures import Signatures, signed
 from mana_llm.providers.google.wire import (
     Answer,
@@ -43,6 +46,8 @@ class Progress:
         self.has_content = False
         self.role_said = False
         self.finish = ""
+        self._is_blocked = False
+        self._signature = ""
         self._seed = seed
         self._ids: set[str] = set()
         self._signatures = reading.signatures
@@ -54,12 +59,13 @@ class Progress:
         return bool(self._ids)
 
     def delta_of(self, candidate: Candidate) -> dict[str, Any]:
-        """What a piece adds, as a delta; empty if it adds nothing. Notes the finish.
+        """What a piece adds, as a delta; empty if it adds nothing. Notes the finish and the message's signature.
 
         Raises:
             ProviderProtocolError: if the arguments of a call are no JSON object.
         """
-        self.finish = finish_name(candidate.finish_reason) or self.finish
+        if not self._is_blocked:
+            self.finish = finish_name(candidate.finish_reason) or self.finish
         delta: dict[str, Any] = {}
         for part in (candidate.content.parts if candidate.content else None) or ():
             self._add(part, delta)
@@ -68,9 +74,15 @@ class Progress:
             delta["content"] = text
         return delta
 
-    def rest(self) -> str:
-        """The end of the text that was held back, since it might have been a fence."""
-        return self._fences.end() if self._fences is not None else ""
+    def block(self) -> None:
+        """Note that the prompt's block ended the choice, whatever else is said of its finish."""
+        self.finish, self._is_blocked = BLOCKED, True
+
+    def rest(self) -> dict[str, Any]:
+        """What was held back, as the last delta: text that might have been a fence, and the message's signature."""
+        text = self._fences.end() if self._fences is not None else ""
+        delta: dict[str, Any] = {"content": text} if text else {}
+        return {**delta, "extra_content": signed(self._signature)} if self._signature else delta
 
     def _add(self, part: GeminiPart, delta: dict[str, Any]) -> None:
         if part.text:
@@ -81,7 +93,7 @@ class Progress:
         if part.function_call is not None:
             delta.setdefault("tool_calls", []).append(self._call_of(part.function_call, part.thought_signature))
         elif part.thought_signature:
-            delta["extra_content"] = signed(part.thought_signature)
+            self._signature = part.thought_signature
 
     def _call_of(self, called: FunctionCall, signature: str | None) -> dict[str, Any]:
         index = len(self._ids)
@@ -110,12 +122,11 @@ def decode_completion(body: bytes, reading: Reading) -> ChatCompletion:
         ProviderError: the one that it tells, if it is an error.
     """
     answer = read_answer(body)
-    block = block_of(answer)
-    if block is not None:
-        raise block
     seed = answer.response_id or ""
     read = [(Progress(index_of(one, at), seed, reading), one) for at, one in enumerate(answer.candidates or ())]
-    choices = [_choice_of(progress, one, progress.delta_of(one)) for progress, one in read]
+    deltas = [progress.delta_of(one) for progress, one in read]
+    end_if_blocked(answer, [progress for progress, _ in read])
+    choices = [_choice_of(progress, one, delta) for (progress, one), delta in zip(read, deltas, strict=True)]
     failure = failure_at_end([progress for progress, _ in read])
     if failure is not None:
         raise failure
@@ -124,6 +135,21 @@ def decode_completion(body: bytes, reading: Reading) -> ChatCompletion:
     if usage is not None:
         fields["usage"] = usage
     return ChatCompletion(fields, usage)
+
+
+def end_if_blocked(answer: Answer, choices: Collection[Progress]) -> None:
+    """End what has been said by the prompt's block, if `answer` tells one.
+
+    Raises:
+        ProviderBlockedError: if nothing has been said.
+    """
+    block = block_of(answer)
+    if block is None:
+        return
+    if not any(progress.has_content for progress in choices):
+        raise block
+    for progress in choices:
+        progress.block()
 
 
 def failure_at_end(choices: Collection[Progress]) -> ProviderError | None:
@@ -152,11 +178,12 @@ def carries_content(delta: dict[str, Any]) -> bool:
 
 
 def _choice_of(progress: Progress, candidate: Candidate, delta: dict[str, Any]) -> dict[str, Any]:
-    if rest := progress.rest():
-        delta["content"] = delta.get("content", "") + rest
+    rest = progress.rest()
+    if "content" in rest:
+        rest["content"] = delta.get("content", "") + rest["content"]
     return {
         "index": progress.index,
-        "message": _message_of(delta),
+        "message": _message_of({**delta, **rest}),
         "logprobs": logprobs_in(candidate),
         "finish_reason": finish_reason(progress.finish, has_calls=progress.has_calls),
     }

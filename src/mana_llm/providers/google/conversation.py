@@ -101,9 +101,9 @@ class Conversation:
         parts = [part for part in self._parts.of(message, place) if part.get("text") != ""]
         signature = signature_in(message.extra_content) if self._takes_signatures else None
         if signature is not None:
-            if not parts or "text" not in parts[-1]:
-                parts.append({"text": ""})
-            parts[-1]["thoughtSignature"] = signature
+            # Which piece of the text it came on is not known any more, and what is unsigned must not be joined to
+            # what is signed. An empty part of its own is how Gemini itself sends it at the end of a stream.
+            parts.append({"text": "", "thoughtSignature": signature})
         self._add_turn("model", parts)
         self._add_calls(message.tool_calls or [], place)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.kit.vectors import base64_of
-from mana_llm.providers.google.errors import error_in
+from mana_llm.providers.google.errors import error_in, tells_error
 from mana_llm.providers.google.generation import bare
 from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
 from mana_llm.schema.errors import ProviderCapabilityError, ProviderProtocolError
@@ -89,7 +89,7 @@ def _read(body: bytes) -> _Answer:
         answer: _Answer = _decode(body)
     except JSONDecodeError as error:
         raise ProviderProtocolError(f"Gemini's embeddings cannot be read: {error}.") from error
-    if answer.error:
+    if tells_error(answer.error):
         raise error_in(answer.error)
     return answer
 

@@ -12,7 +12,7 @@ import msgspec
 
 from mana_llm.providers.failures import failure_for, refused_key, retry_after_s
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
-from mana_llm.schema.wire import Headers, JSONDecodeError, decode_json
+from mana_llm.schema.wire import NULL, Headers, JSONDecodeError, decode_json
 
 # Source: google.rpc.ErrorInfo reasons API_KEY_INVALID (recorded), API_KEY_EXPIRED, API_KEY_SERVICE_BLOCKED
 # ...
@@ -21,6 +21,7 @@ _AUTH_STATUSES: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 # Gemini has no code for a prompt that is too long: INVALID_ARGUMENT, and "The input token count (...) exceeds
 # the maximum number of tokens allowed (...)".
 _TOO_LONG: Final = re.compile(r"token count.{0,40}exceeds", re.IGNORECASE | re.DOTALL)
+_NO_ERROR: Final = (NULL, msgspec.Raw(b'""'))
 _DELAY: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 
@@ -55,6 +56,11 @@ def decode_error(status: int, headers: Headers, body: bytes) -> ProviderError:
     if status < 300:
         status = _status_of(problem)
     return _failure(status, problem, retry_after_s(headers))
+
+
+def tells_error(raw: msgspec.Raw) -> bool:
+    """Whether an `error` member says anything; null and "" beside a good answer are a proxy's, and nothing."""
+    return bool(raw) and raw not in _NO_ERROR
 
 
 def error_in(raw: msgspec.Raw) -> ProviderError:

@@ -1,4 +1,8 @@
-"""Reads /v1beta/models. Source: docs/sources.md (Gemini)."""
+"""Reads /v1beta/models. Source: docs/sources.md (Gemini).
+
+A list is one call here, so `nextPageToken` is not followed: a page of the largest size is asked for, and what it
+holds is the list. Google lists some fifty models; without a size it gives fifty and a token (both recorded).
+"""
 
 from typing import Final
 

@@ -16,12 +16,12 @@ from mana_llm.providers.failures.fields import (
 )
 from mana_llm.providers.failures.messages import messages_of
 from mana_llm.providers.google.conversation import Conversation
-from mana_llm.providers.google.generation import bare
+from mana_llm.providers.google.generation import bare, is_before
 from mana_llm.providers.google.parts import Parts
 from mana_llm.providers.google.signatures import Signatures
-from mana_llm.providers.google.structured import format_config
+from mana_llm.providers.google.structured import format_config, is_structured
 from mana_llm.providers.google.thinking import thinking_config
-from mana_llm.providers.google.tools import tools_config
+from mana_llm.providers.google.tools import calls_none, not_carried, tools_config
 from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.wire import encode_json
 
@@ -62,11 +62,19 @@ def encode_body(request: ChatRequest, model: str, signatures: Signatures) -> tup
     conversation = Conversation(model, parts, signatures)
     for index, message in enumerate(messages_of(request)):
         conversation.add(message, f"messages[{index}]")
-    tools = tools_config(fields, model)
+    tools = _tools(fields, model)
     body = {**conversation.body(), **tools}
     if config := _config(fields, model, has_tools=bool(tools)):
         body["generationConfig"] = config
     return encode_json(body), _ignored(request, model, parts)
+
+
+def _tools(fields: Fields, model: str) -> dict[str, Any]:
+    tools = tools_config(fields, model)
+    # Models before 3 refuse tools where JSON is asked for; those that none may call can as well stay here.
+    if calls_none(tools) and is_structured(fields) and is_before(model, (3, 0)):
+        return {}
+    return tools
 
 
 def _config(fields: Fields, model: str, *, has_tools: bool) -> dict[str, Any]:
@@ -87,7 +95,7 @@ def _ignored(request: ChatRequest, model: str, parts: Parts) -> tuple[str, ...]:
     if given(fields, "parallel_tool_calls") == _TRUE:
         # Several calls at once are what Gemini does anyway.
         used |= {"parallel_tool_calls"}
-    ignored = ignored_of(request, used, "name", "reasoning_content", "reasoning")
+    ignored = [*ignored_of(request, used, "name", "reasoning_content", "reasoning"), *not_carried(fields)]
     if parts.details_ignored:
-        ignored = tuple(sorted((*ignored, "messages[].content[].image_url.detail")))
-    return ignored
+        ignored.append("messages.content.image_url.detail")
+    return tuple(sorted(ignored))

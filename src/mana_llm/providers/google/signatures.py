@@ -20,8 +20,9 @@ DUMMY: Final = "skip_thought_signature_validator"
 KEPT_MAX: Final = 2_000
 KEPT_CHARS_MAX: Final = 16 * 1024
 """Signatures run to several kB; both limits together bound the memory to 32 MB."""
-# Base64, in either alphabet: anything else would be a 400 for the whole conversation.
-_SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/_=-]+")
+# Base64, in either alphabet: anything else would be a 400 for the whole conversation. So would two that a client
+# joined, which their padding in the middle tells.
+_SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 
 class _Google(msgspec.Struct):

@@ -1,15 +1,23 @@
 """Decodes a streamed answer of streamGenerateContent?alt=sse. Source: docs/sources.md (Gemini).
 
 There is no end marker, and neither the event with the finish nor the one with the first counts need be the
-last. So deltas leave at once, while the finish and the usage of the last event are kept until the body is
-complete.
+last: a block of the prompt may follow, too. So deltas leave at once, while the finish, a message's signature and
+the usage of the last event are kept until the body is complete.
 """
 
 from typing import Any
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.google.answer import Progress, Reading, carries_content, failure_at_end, head_of, index_of
-from mana_llm.providers.google.finish import block_of, finish_reason
+from mana_llm.providers.google.answer import (
+    Progress,
+    Reading,
+    carries_content,
+    end_if_blocked,
+    failure_at_end,
+    head_of,
+    index_of,
+)
+from mana_llm.providers.google.finish import finish_reason
 from mana_llm.providers.google.wire import (
     Answer,
     Candidate,
@@ -70,14 +78,12 @@ class GoogleStream:
         return chunks
 
     def _chunk_of(self, answer: Answer) -> ChatChunk | None:
-        block = block_of(answer)
-        if block is not None and not self._has_content():
-            raise block
         if not self._head:
             self._head = head_of(answer, "chat.completion.chunk")
             self._seed = answer.response_id or ""
         self._counts = answer.usage_metadata or self._counts
         pieces = [self._piece_of(candidate, at) for at, candidate in enumerate(answer.candidates or ())]
+        end_if_blocked(answer, self._choices.values())
         choices = [piece for piece in pieces if piece is not None]
         if not choices:
             return None
@@ -99,13 +105,10 @@ class GoogleStream:
     def _last_chunk(self) -> ChatChunk:
         choices = []
         for progress in self._choices.values():
-            delta = {"content": rest} if (rest := progress.rest()) else {}
-            choices.append(_choice(progress, delta, finish_reason(progress.finish, has_calls=progress.has_calls)))
+            finish = finish_reason(progress.finish, has_calls=progress.has_calls)
+            choices.append(_choice(progress, progress.rest(), finish))
         has_content = any(carries_content(choice["delta"]) for choice in choices)
         return ChatChunk(dict(self._head), choices, usage_in(self._counts), has_content, finished=True)
-
-    def _has_content(self) -> bool:
-        return any(progress.has_content for progress in self._choices.values())
 
 
 def _choice(progress: Progress, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:

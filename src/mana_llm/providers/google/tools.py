@@ -1,6 +1,6 @@
 """Turns OpenAI's tools and choice of tools into Gemini's. Source: docs/sources.md (Gemini).
 
-`parallel_tool_calls: false` has no equivalent and is named among the ignored fields.
+`parallel_tool_calls: false` and a function's `strict` have no equivalent and are named among the ignored fields.
 """
 
 from typing import Any, Final
@@ -27,6 +27,7 @@ class _Function(msgspec.Struct):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
+    strict: bool | None = None
 
 
 class _Tool(msgspec.Struct):
@@ -69,6 +70,18 @@ def tools_config(fields: Fields, model: str) -> Json:
     if calling:
         body["toolConfig"] = {"functionCallingConfig": calling}
     return body
+
+
+def calls_none(config: Json) -> bool:
+    """Whether a `tools_config` forbids every call."""
+    calling: Json = config.get("toolConfig", {}).get("functionCallingConfig", {})
+    return calling.get("mode") == _MODES["none"]
+
+
+def not_carried(fields: Fields) -> tuple[str, ...]:
+    """What the tools ask for that has no place here; the tools must be functions that can be read."""
+    tools: list[_Tool] = read(fields, "tools", list[_Tool]) or []
+    return ("tools.function.strict",) if any(tool.function.strict for tool in tools) else ()
 
 
 def _declarations(fields: Fields, model: str) -> list[Json]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from mana_llm.providers.google.errors import error_in
+from mana_llm.providers.google.errors import error_in, tells_error
 from mana_llm.schema.errors import ProviderProtocolError
 from mana_llm.schema.usage import Usage, usage_of
 from mana_llm.schema.wire import JSONDecodeError, decode_json
@@ -108,7 +108,7 @@ def read_answer(data: bytes) -> Answer:
         answer: Answer = decode_json(data, Answer)
     except JSONDecodeError as error:
         raise ProviderProtocolError(f"Gemini's answer cannot be read: {error}.") from error
-    if answer.error:
+    if tells_error(answer.error):
         raise error_in(answer.error)
     return answer
 

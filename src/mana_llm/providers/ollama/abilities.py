@@ -37,6 +37,11 @@ class Facts(msgspec.Struct):
     parameters: str | None = None
 
     @property
+    def is_context_set(self) -> bool:
+        """Whether the model's own file sets its window, so that requests which set none get this one."""
+        return _NUM_CTX.search(self.parameters or "") is not None
+
+    @property
     def context_tokens(self) -> int | None:
         """The window that a prompt has to fit: the model's own, or a smaller one set for it; None if untold."""
         lengths = [value for name, value in (self.model_info or {}).items() if _CONTEXT.fullmatch(name)]

@@ -7,7 +7,7 @@ takes 3.8 ms).
 
 import re
 from binascii import b2a_base64
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,9 @@ from mana_llm.schema.wire import JSONDecodeError, decode_json, decode_text
 URL_BYTES_MAX: Final = 8 * 1024
 """An http(s) URL longer than this is none; it also spares a look into every inline image."""
 
+ENDS_BYTES: Final = 256
+"""How much of either end of an image's object is looked at for what stands beside its URL."""
+
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DATA: Final = re.compile(rb"data:(?P<type>[^;,]{0,100})(?:;[^;,]{1,100}){0,5}?;base64,", re.IGNORECASE)
 _HTTP: Final = re.compile(rb"https?://", re.IGNORECASE)
@@ -27,6 +30,10 @@ class _Image(msgspec.Struct):
     url: msgspec.Raw
 
 
+class _Detailed(msgspec.Struct):
+    detail: Any = None
+
+
 class _Audio(msgspec.Struct):
     data: msgspec.Raw
 
@@ -34,6 +41,24 @@ class _Audio(msgspec.Struct):
 def kinds_of(messages: list[Message]) -> set[str]:
     """The types of all parts."""
     return {part.type for message in messages if isinstance(message.content, list) for part in message.content}
+
+
+def asks_for_detail(messages: list[Message]) -> bool:
+    """Whether an image is to be seen in another size than the model's own; for messages that can be written."""
+    parts = (part for message in messages if isinstance(message.content, list) for part in message.content)
+    return any(part.type == "image_url" and _detail_of(part.image_url) not in (None, "auto") for part in parts)
+
+
+def _detail_of(image_url: msgspec.Raw) -> Any:
+    view = memoryview(image_url)
+    # The member stands before or after the URL, and looking there takes no time, however large the image is.
+    if b'"detail"' not in bytes(view[:ENDS_BYTES]) and b'"detail"' not in bytes(view[-ENDS_BYTES:]):
+        return None
+    try:
+        return decode_json(image_url, _Detailed).detail
+    except JSONDecodeError:
+        # A bare URL.
+        return None
 
 
 def urls_in(messages: list[Message]) -> tuple[str, ...]:

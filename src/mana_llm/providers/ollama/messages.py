@@ -78,7 +78,9 @@ def _said(message: Message, place: str, request: ChatRequest) -> dict[str, Any]:
 
 def _turn(message: Message, place: str, called: dict[str, str]) -> dict[str, Any]:
     """An assistant's message; the names of the functions it called are noted in `called`, by the calls' ids."""
-    written: dict[str, Any] = {"role": "assistant", "content": _text(message, place)}
+    # Of an answer that was refused, the refusal is what was said.
+    said = message.refusal if message.content is None and message.refusal else _text(message, place)
+    written: dict[str, Any] = {"role": "assistant", "content": said}
     if message.thoughts:
         written["thinking"] = message.thoughts
     calls = [_call(call, f"{place}.tool_calls[{at}]", called) for at, call in enumerate(message.tool_calls or ())]

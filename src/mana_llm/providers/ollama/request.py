@@ -14,11 +14,13 @@ from mana_llm.providers.failures.fields import (
     refuse_other_modalities,
     stop_of,
 )
+from mana_llm.providers.ollama.images import asks_for_detail
 from mana_llm.providers.ollama.messages import conversation_of
+from mana_llm.providers.ollama.schemas import enumerated
 from mana_llm.providers.ollama.tools import not_carried, tools_of
 from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.errors import GatewayError, RequestError
-from mana_llm.schema.wire import NULL, JSONDecodeError, decode_json, encode_json
+from mana_llm.schema.wire import NULL, encode_json
 
 # max_completion_tokens stands after max_tokens, so that it wins. top_k and min_p are no fields of OpenAI's,
 # but what other servers of its API call them.
@@ -86,7 +88,9 @@ def ignored_fields(request: ChatRequest, model: str) -> tuple[str, ...]:
     more = not_carried(fields)
     # There, a result is named after its function, so the name of a tool's message says nothing new.
     if any(message.name and message.role not in ("tool", "function") for message in request.messages()):
-        more.append("messages[].name")
+        more.append("messages.name")
+    if asks_for_detail(request.messages()):
+        more.append("messages.content.image_url.detail")
     wanted = read(fields, "response_format", _Format)
     if wanted is not None and wanted.json_schema is not None and wanted.json_schema.description:
         more.append("response_format.json_schema.description")
@@ -110,8 +114,8 @@ def _options(fields: Fields) -> dict[str, Any]:
     return options
 
 
-def _format(fields: Fields) -> msgspec.Raw | str | None:
-    """The schema as it came: the grammar that is made of it knows `$ref` and the rest. None for plain text."""
+def _format(fields: Fields) -> msgspec.Raw | dict[str, Any] | str | None:
+    """The schema: the grammar that is made of it knows `$ref` and the rest, but no `const`. None for plain text."""
     wanted: _Format | None = read(fields, "response_format", _Format)
     if wanted is None or wanted.type == "text":
         return None
@@ -126,11 +130,7 @@ def _format(fields: Fields) -> msgspec.Raw | str | None:
     if not schema or schema == NULL:
         # OpenAI's specification lets it be absent: any JSON will do.
         return "json"
-    try:
-        decode_json(schema, dict[str, Any])
-    except JSONDecodeError as error:
-        raise RequestError(f"'{place}.schema' is no JSON Schema: {error}.", param=f"{place}.schema") from error
-    return schema
+    return enumerated(schema, f"{place}.schema")
 
 
 def _think(fields: Fields, model: str) -> bool | str | None:

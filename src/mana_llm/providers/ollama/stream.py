@@ -14,7 +14,7 @@ class OllamaStream:
     """A `ChatStreamDecoder` for NDJSON. Lines that add nothing give no chunk; usage is on the last one.
 
     `fences` is as in `Progress`; `is_cut` says of the last line whether the prompt was cut. `prompt_cut` is what
-    it said, False before.
+    it said; before, it may be set by who knows it already.
     """
 
     def __init__(self, fences: FenceStripper | None, is_cut: Callable[[Answer], bool]) -> None:
