@@ -38,8 +38,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path, **environment: str) -> AsyncIterator[Served]:
-    """Run the gateway in `folder`; `environment` adds settings. It is killed if it still runs at the end."""
+async def served(folder: Path, stderr: int = asyncio.subprocess.DEVNULL, **environment: str) -> AsyncIterator[Served]:
+    """Run the gateway in `folder`; `environment` adds settings. It is killed if it still runs at the end.
+
+    Its log goes to `stderr`, a file descriptor, or `asyncio.subprocess.PIPE`.
+    """
     async with Simulator(host="127.0.0.1", port=0) as simulator:
         port = _free_port()
         keys = {f"{name}_API_KEY": "simulated" for name in (*CLOUDS, "GOOGLE")}
@@ -54,7 +57,7 @@ async def served(folder: Path, **environment: str) -> AsyncIterator[Served]:
             **environment,
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mana_llm", "serve", cwd=folder, env=settings, stdout=-3, stderr=-3
+            sys.executable, "-m", "mana_llm", "serve", cwd=folder, env=settings, stdout=-3, stderr=stderr
         )
         try:
             await _ready(port)

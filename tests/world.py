@@ -14,6 +14,7 @@ import uvloop
 from mana_llm.cli.demo import pointed_at
 from mana_llm.compose import Application, make_gateway
 from mana_llm.edge.server import Server
+from mana_llm.observe.lines import LineWriter
 from mana_llm.settings import Settings
 from mana_llm.simulator import Simulator
 
@@ -43,8 +44,13 @@ class World:
 
 
 @asynccontextmanager
-async def gateway(aliases: str | None = None, folder: Path | None = None, **settings: Any) -> AsyncIterator[World]:
-    """Simulator and gateway in this loop; `settings` replace the defaults, `aliases` is a file's text."""
+async def gateway(
+    aliases: str | None = None, folder: Path | None = None, lines: LineWriter | None = None, **settings: Any
+) -> AsyncIterator[World]:
+    """Simulator and gateway in this loop; `settings` replace the defaults, `aliases` is a file's text.
+
+    The access log goes to `lines`, nowhere without.
+    """
     async with Simulator(host="127.0.0.1", port=0) as simulator:
         chosen = pointed_at(Settings(), simulator.ollama_url, simulator.openai_url, simulator.google_url)
         chosen = dataclasses.replace(chosen, **settings)
@@ -52,7 +58,7 @@ async def gateway(aliases: str | None = None, folder: Path | None = None, **sett
             assert folder is not None
             (folder / "aliases.yaml").write_text(aliases, encoding="utf-8")
             chosen = dataclasses.replace(chosen, aliases_path=str(folder / "aliases.yaml"))
-        application, server = make_gateway(chosen)
+        application, server = make_gateway(chosen, lines)
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         stopping = _quick_to_stop(server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -7,6 +7,7 @@ depends on nothing but the files of this checkout.
 from pathlib import Path
 from typing import Final
 
+from docs.generate.aliases import aliases_schema, with_keys
 from docs.generate.errors import errors_page
 from docs.generate.figures import with_figures
 from docs.generate.reliability import reliability_page
@@ -18,8 +19,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 def pages() -> dict[str, str]:
     """What every made file should hold, by its path from the checkout's root."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    aliases = (ROOT / "docs" / "aliases.md").read_text(encoding="utf-8")
     return {
         ".env.example": env_example(),
+        "docs/aliases.md": with_keys(aliases),
+        "src/mana_llm/aliases.schema.json": aliases_schema(),
         "docs/settings.md": settings_page(),
         "docs/errors.md": errors_page(ROOT / "src" / "mana_llm"),
         "docs/reliability.md": reliability_page(ROOT / "tests"),

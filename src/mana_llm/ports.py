@@ -11,7 +11,7 @@ from mana_llm.schema.errors import GatewayError, ProviderError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.models import Model
 from mana_llm.schema.targets import Target
-from mana_llm.schema.wire import Call, Headers, Limits
+from mana_llm.schema.wire import Call, Headers, Limits, Question
 
 
 class Clock(Protocol):
@@ -35,6 +35,14 @@ class Observer(Protocol):
 
     def fallback(self, from_model: str, to_model: str, reason: str) -> None:
         """The walk went from one entry to the next."""
+        ...
+
+    def hedge_ended(self, result: str) -> None:
+        """A second entry was asked because the first was slow; `won` says that its answer was taken, else `lost`."""
+        ...
+
+    def config_reloaded(self, result: str) -> None:
+        """The aliases were read again: `ok`, `rejected` (and nothing changed), or `unchanged`."""
         ...
 
     def request_began(self) -> None: ...
@@ -134,12 +142,12 @@ class Provider(Protocol):
         """
         ...
 
-    def question(self, request: ChatRequest, model: str) -> Call | None:
-        """What must be known of `model` before it is asked for `request`; None if nothing. The answer is cached."""
+    def questions(self, request: ChatRequest, model: str) -> Sequence[Question]:
+        """What is to be known of `model` before it is asked for `request`, mostly nothing. Answers are cached."""
         ...
 
-    def judge(self, request: ChatRequest, model: str, facts: bytes | None) -> None:
-        """Judge by the answer to `question`, None if there was none.
+    def judge(self, request: ChatRequest, model: str, facts: Sequence[bytes | None]) -> None:
+        """Judge by the answers to `questions`, in their order, None where there was none.
 
         Raises:
             ProviderCapabilityError: if the model cannot do what the request needs.
@@ -154,8 +162,8 @@ class Provider(Protocol):
         """The whole answer. Raises the ProviderError that it says or is."""
         ...
 
-    def open_stream(self, request: ChatRequest) -> ChatStreamDecoder:
-        """A decoder for the streamed answer to `request`."""
+    def open_stream(self, request: ChatRequest, model: str = "") -> ChatStreamDecoder:
+        """A decoder for the streamed answer of `model` to `request`."""
         ...
 
     def encode_embeddings(self, request: EmbeddingsRequest, model: str) -> list[Call]:
@@ -184,6 +192,7 @@ class ProviderEntry(msgspec.Struct):
 
     `provider` is None where it is not configured; `hint` then says what would configure it. `first_s` bounds the
     wait for a stream's first token. `default_model` is what the provider's name alone means ("" if nothing).
+    `max_concurrent` is how many requests it is given at once, 0 where there is no limit.
     """
 
     name: str
@@ -191,12 +200,21 @@ class ProviderEntry(msgspec.Struct):
     first_s: float
     default_model: str = ""
     hint: str = ""
+    max_concurrent: int = 0
 
 
 class ChatStreamEncoder(Protocol):
     """One streamed answer being written in a dialect; pure."""
 
     media_type: bytes
+
+    def keep_alive(self) -> bytes:
+        """An event without content, for a client that waits; from now on the stream's identity is the gateway's."""
+        ...
+
+    def answered_by(self, model: str) -> None:
+        """Name the model that gives the answer, after it was named otherwise in keep-alives."""
+        ...
 
     def encode(self, chunks: Sequence[ChatChunk]) -> bytes:
         """The chunks as events; b"" if none of them says anything to the client."""
@@ -233,7 +251,9 @@ class Dialect(Protocol):
 
     def encode_chat(self, completion: ChatCompletion, resolved: str, identity: Identity) -> bytes: ...
 
-    def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStreamEncoder: ...
+    def open_stream(self, request: ChatRequest, resolved: str, identity: Identity) -> ChatStreamEncoder:
+        """An encoder for the streamed answer to `request`, named `resolved`."""
+        ...
 
     def decode_embeddings(self, body: bytes) -> EmbeddingsRequest:
         """Raises RequestError where the body cannot be a request for embeddings."""

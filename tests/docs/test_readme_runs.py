@@ -87,10 +87,8 @@ def test_path_is_served_when_the_readme_names_it():
     told, _, not_there = text_of(README).partition("## Not there yet")
     paths = r"`(?:[A-Z]+ )?(/[a-z0-9/]+)`"
     with world() as running:
-        assert {path: _status(running.url + path) for path in re.findall(paths, not_there)} == {
-            "/v1/health": 404,
-            "/v1/aliases": 404,
-        }
+        for path in re.findall(paths, not_there):
+            assert _status(running.url + path) == 404, path
         for path in re.findall(paths, told.replace("/etc/mana-llm/", "")):
             assert _status(running.url + path) != 404, path
 

@@ -29,9 +29,9 @@ class Lists:
 
 def listing(**lists: list[Model]) -> tuple[Listing, Lists]:
     directory = Lists(**lists)
-    registry = AliasRegistry(ALIASES, {"openai": "", "google": ""}, "openai")
+    registry = AliasRegistry(ALIASES, {"openai": "", "google": ""}, "openai", lambda: 77.0)
     catalogue = Catalogue(resources.files("mana_llm").joinpath("catalogue.json").read_bytes)
-    return Listing(registry, directory, catalogue, 77), directory
+    return Listing(registry, directory, catalogue), directory
 
 
 def test_row_says_what_is_known_when_a_model_is_listed(tmp_path):
@@ -73,6 +73,13 @@ def test_provider_is_believed_when_the_catalogue_says_otherwise():
     row = made.find("openai/gpt-4o-mini")
     assert (row.created, row.context_window, row.capabilities) == (5, 1234, ("completion",))
     assert row.shutdown_date == date(2027, 1, 14)
+
+
+def test_capabilities_are_united_when_the_provider_tells_only_some():
+    """A list that tells no more than what kind a model is, is completed by what is published."""
+    made, _ = listing(openai=[Model("gpt-4o-mini", 5, 1234, ("audio", "completion"), can_more=True)])
+    expected = ("audio", "completion", "pdf", "structured_output", "tools", "vision")
+    assert made.find("openai/gpt-4o-mini").capabilities == expected
 
 
 def test_alias_has_its_description_when_it_has_one():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
-from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.lifecycle import Drain, Lifecycle
 from mana_llm.edge.server import make_server
 from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
@@ -177,7 +177,7 @@ async def edge(app: Any = None, **limits: Any) -> AsyncIterator[Edge]:
         await send({"type": "http.response.body", "body": body})
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = make_server(noting, EdgeLimits(**{**LIMITS, **limits}), Ids("req-"), Lifecycle(), 0.1)
+    server = make_server(noting, EdgeLimits(**{**LIMITS, **limits}), Ids("req-"), Lifecycle(), Drain(0.0, 0.1))
     stopping = asyncio.Event()
 
     async def main_loop() -> None:

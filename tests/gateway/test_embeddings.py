@@ -95,9 +95,11 @@ def test_usage_is_said_to_be_estimated_when_the_provider_reports_none():
 
 def test_chain_is_walked_when_its_first_entry_is_down(tmp_path):
     """Embeddings fall back as chat does."""
-    chain = "['openai/sim.status.code-503', 'together/text-embedding-3-small']"
-    aliases = f"aliases: {{mana/embed: {{chain: {chain}}}}}\ndefault: mana/embed\n"
-    with world(aliases, tmp_path) as running:
+    chain = "['openai/text-embedding-3-small', 'together/text-embedding-3-small']"
+    embed = f"{{kind: embeddings, chain: {chain}}}"
+    aliases = f"aliases: {{mana/embed: {embed}, mana/any: {{chain: [openai/any]}}}}\ndefault: mana/any\n"
+    nobody = "http://127.0.0.1:1/v1"
+    with world(aliases, tmp_path, openai_base_url=nobody) as running:
         client = openai.OpenAI(base_url=running.v1, api_key="none", max_retries=0)
         raw = client.embeddings.with_raw_response.create(model="mana/embed", input="Hello")
     assert raw.headers["x-mana-llm-resolved"] == "together/text-embedding-3-small"

@@ -12,11 +12,11 @@ from tests.world import World, gateway
 
 PLAIN_HEADERS = {
     "date", "content-type", "content-length", "connection", "x-request-id", "x-mana-llm-resolved",
-    "x-mana-llm-attempts", "x-mana-llm-config", "x-mana-llm-cache",
+    "x-mana-llm-attempts", "x-mana-llm-config", "x-mana-llm-cache", "server-timing",
 }  # fmt: skip
 STREAM_HEADERS = PLAIN_HEADERS - {"content-length"} | {"transfer-encoding", "cache-control", "x-accel-buffering"}
 ERROR_HEADERS = {"date", "content-type", "content-length", "connection", "x-request-id", "x-should-retry"}
-ERROR_HEADERS |= {"x-mana-llm-attempts", "x-mana-llm-cache", "x-mana-llm-config"}
+ERROR_HEADERS |= {"x-mana-llm-attempts", "x-mana-llm-cache", "x-mana-llm-config", "server-timing"}
 PROVIDERS = ("openai", "ollama", "google")
 GOOD = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}]}'
 

@@ -1,5 +1,6 @@
 """What is counted, under which names, and that a client cannot make up more of them."""
 
+import asyncio
 import random
 import string
 
@@ -7,24 +8,40 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
+from mana_llm.observe.metrics import Metrics, Sources
+from mana_llm.schema.events import Exchange
+from mana_llm.schema.models import Facts
+from mana_llm.schema.targets import target_of
+from mana_llm.schema.usage import usage_of
+from mana_llm.simulator.script import Script, Usage
 from tests.caller import begin_chat, call, chat, counted
 from tests.world import World, gateway
 
-# docs/behaviour.md, those that there are: cost, cache results and reloads come with their subjects.
+# docs/observability.md tells the labels, and tests/docs compares it with what is exposed.
 NAMES = {
     "mana_llm_requests": "counter",
     "mana_llm_llm_requests": "counter",
     "mana_llm_alias_resolved": "counter",
     "mana_llm_fallback": "counter",
+    "mana_llm_hedges": "counter",
     "mana_llm_streams_broken": "counter",
     "mana_llm_tokens": "counter",
+    "mana_llm_cost_usd": "counter",
+    "mana_llm_unpriced_tokens": "counter",
+    "mana_llm_cache_requests": "counter",
+    "mana_llm_config_reloads": "counter",
+    "mana_llm_log_lines_dropped": "counter",
     "mana_llm_prompts_truncated": "counter",
     "mana_llm_cancelled": "counter",
     "mana_llm_in_flight": "gauge",
     "mana_llm_provider_healthy": "gauge",
+    "mana_llm_provider_in_flight": "gauge",
+    "mana_llm_provider_queue_length": "gauge",
     "mana_llm_request_duration_seconds": "histogram",
     "mana_llm_first_token_seconds": "histogram",
     "mana_llm_overhead_seconds": "histogram",
+    "mana_llm_queue_wait_seconds": "histogram",
+    "mana_llm_upstream_connect_seconds": "histogram",
     "mana_llm_build_info": "gauge",
 }
 ALIASES = """
@@ -106,6 +123,91 @@ def test_fallback_is_counted_when_an_entry_fails(tmp_path):
     uvloop.run(main())
 
 
+def test_cost_is_counted_when_the_price_is_published(tmp_path):
+    """An answer costs what the catalogue says, its tokens by kind under the model that answered; the local box is free
+    of a price, and its tokens are told apart.
+    """
+
+    async def main() -> None:
+        aliases = "aliases: {mana/priced: {chain: [openai/gpt-5-mini]}}\ndefault: mana/priced\n"
+        async with gateway(aliases, tmp_path) as running:
+            usage = Usage(prompt=1000, completion=500, reasoning=200, cached=400)
+            running.simulator.script(Script(usage=usage), model="gpt-5-mini")
+            facts = running.application.catalogue.facts("openai", "gpt-5-mini")
+            for stream in (False, True):
+                assert (await chat(running.port, "openai/gpt-5-mini", stream=stream)).status == 200
+            assert (await chat(running.port, "ollama/gemma3:4b")).status == 200
+            text = await scraped(running)
+            model = {"provider": "openai", "model": "gpt-5-mini"}
+            cost_usd = (
+                600 * facts.input_usd_per_mtok + 400 * facts.cached_usd_per_mtok + 500 * facts.output_usd_per_mtok
+            )
+            assert counted(text, "mana_llm_cost_usd_total", **model) == pytest.approx(2 * cost_usd / 1e6)
+            assert counted(text, "mana_llm_unpriced_tokens_total", **model) == 0
+            kinds = ("input", "output", "cached_input", "reasoning")
+            tokens = [counted(text, "mana_llm_tokens_total", **model, type=kind) for kind in kinds]
+            assert tokens == [2000, 1000, 800, 400]
+            assert counted(text, "mana_llm_cost_usd_total", provider="ollama") == 0
+            assert counted(text, "mana_llm_unpriced_tokens_total", provider="ollama") > 0
+
+    uvloop.run(main())
+
+
+def test_load_is_shown_when_a_provider_is_full():
+    """While one request has the only place and another waits, the gauges say so; the wait is observed afterwards."""
+
+    async def main() -> None:
+        async with gateway(ollama_max_concurrent=1, queue_s=10.0) as running:
+            running.simulator.script(Script(first_s=0.3), model="gemma3:4b")
+            both = [asyncio.create_task(chat(running.port, "ollama/gemma3:4b")) for _ in range(2)]
+            gate = running.application.admission.gates["ollama"]
+            await running.simulator.wait_until(lambda: any(entry.method == "POST" for entry in running.simulator.log))
+            async with asyncio.timeout(5):
+                while not gate.waiting:  # noqa: ASYNC110 - a gate has no event for it
+                    await asyncio.sleep(0.005)
+            text = await scraped(running)
+            assert counted(text, "mana_llm_provider_in_flight", provider="ollama") == 1
+            assert counted(text, "mana_llm_provider_queue_length", provider="ollama") == 1
+            assert {answer.status for answer in await asyncio.gather(*both)} == {200}
+            text = await scraped(running)
+            assert counted(text, "mana_llm_provider_in_flight") == 0
+            assert counted(text, "mana_llm_provider_queue_length") == 0
+            assert counted(text, "mana_llm_queue_wait_seconds_count") == 1
+
+    uvloop.run(main())
+
+
+def test_connecting_is_observed_when_no_connection_is_open():
+    """Forty requests at once need more connections than the lists of models left open."""
+
+    async def main() -> None:
+        async with gateway() as running:
+            running.simulator.script(Script(first_s=0.1), model="gpt-5-mini")
+            await asyncio.gather(*(chat(running.port, "openai/gpt-5-mini") for _ in range(40)))
+            text = await scraped(running)
+            assert counted(text, "mana_llm_upstream_connect_seconds_count") >= 1
+            assert counted(text, "mana_llm_upstream_connect_seconds_sum") > 0
+
+    uvloop.run(main())
+
+
+def test_sides_have_their_own_names_when_an_alias_answers(tmp_path):
+    """What was asked for is counted on the request's side alone, who answered on the provider's alone."""
+
+    async def main() -> None:
+        async with gateway(ALIASES, tmp_path) as running:
+            await chat(running.port, "mana/falls")
+            text = await scraped(running)
+            assert counted(text, "mana_llm_requests_total") == 1
+            assert counted(text, "mana_llm_requests_total", model="mana/falls") == 1
+            assert counted(text, "mana_llm_llm_requests_total") == 2
+            assert counted(text, "mana_llm_llm_requests_total", model="mana/falls") == 0
+            assert counted(text, "mana_llm_tokens_total", model="mana/falls") == 0
+            assert counted(text, "mana_llm_tokens_total", model="gemma3:4b") > 0
+
+    uvloop.run(main())
+
+
 def test_failure_is_counted_when_nobody_answers(tmp_path):
     """A chain that is exhausted is one request with its status, and no alias was resolved."""
 
@@ -151,7 +253,8 @@ def test_break_is_counted_when_a_stream_ends_badly():
             text = await scraped(running)
             broken = {"provider": "openai", "reason": "ProviderProtocolError"}
             assert counted(text, "mana_llm_streams_broken_total", **broken) == 1
-            assert counted(text, "mana_llm_requests_total", status="200") >= 1
+            assert counted(text, "mana_llm_requests_total") == 1
+            assert counted(text, "mana_llm_requests_total", status="200") == 1
 
     uvloop.run(main())
 
@@ -181,6 +284,26 @@ def test_series_do_not_grow_when_clients_make_up_names():
             assert len(grown) < 40
 
     uvloop.run(main())
+
+
+def test_series_do_not_grow_when_ten_thousand_models_answer():
+    """Ten thousand made-up models that an upstream answers for are one series each for calls, tokens and cost."""
+    prices = {"m": Facts(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0), "o": None}
+    metrics = Metrics(Sources(version="1", healthy=dict, known="lab/one".__eq__, facts=lambda _, name: prices[name[0]]))
+    for name in ("one", *(f"{letter}{number}" for letter in "mo" for number in range(5000))):
+        target = target_of("lab", name)
+        exchange = Exchange("req-1", 1.0)
+        exchange.status, exchange.target, exchange.usage = 200, target, usage_of(1_000, 0)
+        metrics.request_began()
+        metrics.attempt_ended(target, "ok")
+        metrics.request_ended(exchange)
+    text = metrics.text()
+    assert counted(text, "mana_llm_llm_requests_total", model="other") == 10_000
+    assert counted(text, "mana_llm_tokens_total", model="other", type="input") == 10_000_000
+    assert counted(text, "mana_llm_cost_usd_total", model="other") == pytest.approx(5.0)
+    assert counted(text, "mana_llm_unpriced_tokens_total", model="other") == 5_000_000
+    assert {sample.labels.get("model", "other") for sample in samples(text)} == {"other", "one"}
+    assert len(metrics._spending) == len(metrics._labels) == 2
 
 
 def samples(text: bytes):

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mana_llm.kit.breaker import REFUSED, Breaker
+from mana_llm.kit.breaker import GRANTED, REFUSED, Breaker
 
 BACKOFF_S = 60.0
 
@@ -23,7 +23,7 @@ def test_first_failures_are_forgiven_when_success_follows():
         breaker.fail(breaker.take(0.0), 0.0, BACKOFF_S)
         breaker.fail(breaker.take(0.0), 0.0, BACKOFF_S)
         assert breaker.state(0.0) == "healthy"
-        breaker.succeed()
+        breaker.succeed(0.0)
     assert breaker.failures == 0
 
 
@@ -34,7 +34,7 @@ def test_state_goes_round_when_time_passes():
     assert breaker.take(59.9) == REFUSED
     assert breaker.state(60.0) == "probing"
     assert breaker.take(60.0)
-    breaker.succeed()
+    breaker.succeed(60.0)
     assert breaker.state(60.0) == "healthy"
 
 
@@ -72,6 +72,7 @@ def test_trial_goes_on_when_an_old_request_ends():
     breaker.back(old)
     assert breaker.take(60.0) == REFUSED
     breaker.fail(old, 61.0, BACKOFF_S)
+    assert breaker.until_s == 121.0
     assert breaker.take(200.0) == REFUSED
 
 
@@ -81,6 +82,41 @@ def test_shorter_park_changes_nothing_when_a_longer_one_runs():
     breaker.park(breaker.take(0.0), 600.0)
     breaker.park(1, 5.0)
     assert breaker.until_s == 600.0
+
+
+def test_back_off_stays_as_it_is_when_more_failures_come_during_it():
+    """Requests that were under way when it tripped fail, too: they are counted, and lengthen nothing."""
+    breaker = tripped()
+    breaker.fail(GRANTED, 30.0, BACKOFF_S)
+    assert breaker.failures == 3
+    assert breaker.until_s == 60.0
+    breaker.fail(GRANTED, 60.0, BACKOFF_S)
+    assert breaker.until_s == 120.0
+
+
+def test_breaker_is_curable_when_every_failure_since_the_last_success_was():
+    """One failure of another kind, a park included, is enough; a success makes it curable again."""
+    breaker = Breaker(2)
+    breaker.fail(GRANTED, 0.0, BACKOFF_S, curable=True)
+    assert breaker.curable
+    breaker.fail(GRANTED, 0.0, BACKOFF_S)
+    breaker.fail(GRANTED, 0.0, BACKOFF_S, curable=True)
+    assert not breaker.curable
+    breaker.succeed(1.0)
+    assert breaker.curable
+    breaker.park(GRANTED, 5.0)
+    assert not breaker.curable
+
+
+def test_verdicts_are_numbered_when_anything_is_learnt():
+    """A success, a failure and a park each make one verdict more; a permit that comes back makes none."""
+    breaker = Breaker(2)
+    breaker.succeed(0.0)
+    breaker.fail(GRANTED, 0.0, BACKOFF_S)
+    breaker.park(GRANTED, 5.0)
+    assert breaker.verdicts == 3
+    breaker.back(breaker.take(6.0))
+    assert breaker.verdicts == 3
 
 
 class Model(RuleBasedStateMachine):
@@ -119,7 +155,7 @@ class Model(RuleBasedStateMachine):
         permit = self.out.pop(choice.randrange(len(self.out)))
         was_trial = permit == self.trial
         if how == "succeeds":
-            self.breaker.succeed()
+            self.breaker.succeed(self.now_s)
             self.failures, self.until_s, self.trial = 0, 0.0, None
             return
         if was_trial:
@@ -129,7 +165,7 @@ class Model(RuleBasedStateMachine):
         elif how == "fails":
             self.breaker.fail(permit, self.now_s, BACKOFF_S)
             self.failures += 1
-            if was_trial or self.failures >= 2:
+            if was_trial or (self.failures >= 2 and self.until_s <= self.now_s):
                 self.until_s = max(self.until_s, self.now_s + BACKOFF_S)
         else:
             self.breaker.park(permit, self.now_s + 600.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mana_llm.routing.aliases import DIRECT_ROUTES_MAX, AliasConfigError, AliasRegistry
+from mana_llm.routing.aliases import DIRECT_CHARS_MAX, DIRECT_ROUTES_MAX, AliasConfigError, AliasRegistry
 from mana_llm.schema.errors import RequestError
 
 DEFAULTS = {"ollama": "gemma3:4b", "openai": "", "openrouter": "", "google": "gemini-3.5-flash-lite"}
@@ -102,7 +102,10 @@ def test_memory_of_names_is_bounded_when_clients_make_them_up():
     aliases = registry()
     for number in range(3 * DIRECT_ROUTES_MAX):
         assert aliases.resolve(f"openai/{number}").chain[0].model == str(number)
-    assert len(aliases._direct_routes) <= DIRECT_ROUTES_MAX
+    assert len(aliases.table._direct_routes) <= DIRECT_ROUTES_MAX
+    long = "openai/" + "x" * DIRECT_CHARS_MAX
+    assert aliases.resolve(long).chain[0].label == long
+    assert long not in aliases.table._direct_routes
 
 
 def test_version_changes_only_when_the_text_does():

@@ -16,6 +16,9 @@ COMMANDS: Final = MappingProxyType(
         "models": "List the models of the configured providers.",
         "check": "Check settings and aliases, and start nothing.",
         "health": "Ask a running gateway for its health.",
+        "explain": "Say which entry of an alias would answer now, and why.",
+        "reload": "Have a running gateway read its aliases anew.",
+        "schema": "Print the JSON Schema of aliases.yaml, for editors.",
     }
 )
 

@@ -9,6 +9,7 @@ from importlib import resources
 import click
 
 from mana_llm.cli.environment import settings_here
+from mana_llm.observe.lines import LineWriter
 from mana_llm.settings import Secret, Settings
 
 
@@ -18,10 +19,9 @@ def command() -> None:
     settings = settings_here()
     from mana_llm.cli.running import bound, configure_logs, loop_factory
 
-    configure_logs(settings)
     listener = bound(settings)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_demo(settings, listener))
+    with configure_logs(settings) as lines, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_demo(settings, listener, lines))
 
 
 def pointed_at(settings: Settings, ollama: str, openai: str, google: str) -> Settings:
@@ -35,7 +35,7 @@ def pointed_at(settings: Settings, ollama: str, openai: str, google: str) -> Set
     return dataclasses.replace(settings, **chosen)  # type: ignore[arg-type]
 
 
-async def _demo(settings: Settings, listener: socket.socket) -> None:
+async def _demo(settings: Settings, listener: socket.socket, lines: LineWriter) -> None:
     from mana_llm.cli.running import serve_until_stopped
     from mana_llm.simulator import Simulator
 
@@ -45,4 +45,4 @@ async def _demo(settings: Settings, listener: socket.socket) -> None:
         shipped = str(resources.files("mana_llm").joinpath("aliases.yaml"))
         simulated = dataclasses.replace(simulated, aliases_path=shipped, providers_path=os.devnull, environment=())
         click.echo("Everything below is simulated: no model is asked.\n")
-        await serve_until_stopped(simulated, listener)
+        await serve_until_stopped(simulated, listener, lines)

@@ -4,19 +4,36 @@ import asyncio
 import gc
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mana_llm.cli.environment import fail
 from mana_llm.cli.found import tell_what_is_there
 from mana_llm.compose import make_gateway
 from mana_llm.edge.server import listen
+from mana_llm.observe.clock import SystemClock
+from mana_llm.observe.lines import DRAIN_S, LineWriter
+from mana_llm.observe.logs import LineHandler, stderr_lines
 from mana_llm.routing.aliases import AliasConfigError
 from mana_llm.settings import Settings, SettingsError
 
 
-def configure_logs(settings: Settings) -> None:
-    """Log lines to standard error; the server's own chatter only where something is wrong."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+@contextmanager
+def configure_logs(settings: Settings) -> Iterator[LineWriter]:
+    """Log lines to standard error for as long as this lasts; the server's own chatter only where something is wrong.
+
+    What is written by then is waited for, but not for long.
+    """
+    lines = stderr_lines(SystemClock.wall_s)
+    root, handler = logging.getLogger(), LineHandler(lines)
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(handler)
+        lines.drain(DRAIN_S)
 
 
 def bound(settings: Settings) -> socket.socket:
@@ -30,10 +47,10 @@ def bound(settings: Settings) -> socket.socket:
         )
 
 
-async def serve_until_stopped(settings: Settings, listener: socket.socket) -> None:
-    """Serve, and say what was found; ends when the server is told to stop."""
+async def serve_until_stopped(settings: Settings, listener: socket.socket, lines: LineWriter) -> None:
+    """Serve, and say what was found; ends when the server is told to stop. The access log goes to `lines`."""
     try:
-        application, server = make_gateway(settings)
+        application, server = make_gateway(settings, lines)
     except (SettingsError, AliasConfigError) as error:
         fail(str(error))
     _calm_collector()

@@ -13,7 +13,6 @@ def command() -> None:
     settings = settings_here()
     from mana_llm.cli.running import bound, configure_logs, loop_factory, serve_until_stopped
 
-    configure_logs(settings)
     listener = bound(settings)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve_until_stopped(settings, listener))
+    with configure_logs(settings) as lines, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve_until_stopped(settings, listener, lines))

@@ -10,28 +10,26 @@ from typing import Any
 
 from mana_llm import __version__
 from mana_llm.compose import parts
-from mana_llm.compose.sources import aliases_source, providers_source
-from mana_llm.dialects.openai import OpenAI
-from mana_llm.edge.app import Endpoint, Gateway, Services
-from mana_llm.edge.auth import Authenticator, is_loopback
-from mana_llm.edge.chat import Chat, ChatServices
-from mana_llm.edge.embeddings import EmbeddingsRoute
-from mana_llm.edge.lifecycle import Lifecycle
-from mana_llm.edge.models import Listing, ModelRoutes
-from mana_llm.edge.ops import Ops
+from mana_llm.compose.routes import gateway_of
+from mana_llm.compose.sources import AliasesFile, aliases_source, providers_source
+from mana_llm.edge.auth import is_loopback
+from mana_llm.edge.lifecycle import Drain, Lifecycle
+from mana_llm.edge.models import Listing
 from mana_llm.edge.server import Server, make_server
 from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
+from mana_llm.observe.access import AccessLog
 from mana_llm.observe.clock import SystemClock
-from mana_llm.observe.logs import log_transition
-from mana_llm.observe.metrics import Metrics
+from mana_llm.observe.lines import DRAIN_S, LineWriter
+from mana_llm.observe.logs import log_transition, stderr_lines
+from mana_llm.observe.metrics import Metrics, Sources
 from mana_llm.ports import Clock, Transport
 from mana_llm.providers.registry import entries
-from mana_llm.routing.attempt import Ways
+from mana_llm.routing.admission import Gate
 from mana_llm.routing.catalogue import Catalogue, Ending, endings
 from mana_llm.routing.models import ModelDirectory
-from mana_llm.routing.preparation import Preparation
-from mana_llm.routing.router import ProviderRouter, WalkLimits
+from mana_llm.routing.probe import HealthProbe
+from mana_llm.routing.reloading import AliasReloader
 from mana_llm.schema.targets import target_of
 from mana_llm.settings import Settings, SettingsError, load
 from mana_llm.upstream.client import Upstream
@@ -40,24 +38,39 @@ __all__ = ["Application", "aliases_source", "create_app", "make_gateway", "provi
 
 
 class Application:
-    """Everything that one gateway is made of. `asgi` is what a server runs."""
+    """Everything that one gateway is made of. `asgi` is what a server runs; `lines` takes its access log."""
 
-    def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
+    def __init__(self, settings: Settings, transport: Transport | None = None, lines: LineWriter | None = None) -> None:
         self.settings = settings
+        self.lines = lines
         self.clock: Clock = SystemClock()
         self.lifecycle = Lifecycle()
         self.ids = Ids(f"req-{secrets.token_hex(6)}-")
         self.transport = transport or Upstream(parts.proxies(settings))
         self.entries = entries(settings, *providers_source(settings))
-        self.aliases = parts.aliases(settings, self.entries)
+        aliases_file = AliasesFile(settings)
+        self.aliases = parts.aliases(aliases_file, self.entries, self.clock)
         self.health = parts.health(settings, self.entries, self.clock)
         self.health.add_listener(log_transition)
+        self.admission = parts.admission(settings, self.entries, self.clock)
+        self.probe = HealthProbe(self.transport, self.entries.values(), self.health, parts.probe_policy(settings))
         self.models = ModelDirectory(self.transport, self.entries.values(), self.aliases, self.clock)
         self.catalogue = Catalogue(resources.files("mana_llm").joinpath("catalogue.json").read_bytes)
-        self.listing = Listing(self.aliases, self.models, self.catalogue, int(self.clock.wall_s()))
-        self.metrics = Metrics(__version__, self._healthy, self.models.knows)
+        self.listing = Listing(self.aliases, self.models, self.catalogue)
+        self.metrics = Metrics(
+            Sources(
+                version=__version__,
+                healthy=self._healthy,
+                known=self.models.knows,
+                facts=self.catalogue.facts,
+                gates=self._gates,
+                dropped=lambda: lines.dropped if lines else 0,
+            )
+        )
+        self.access_log = AccessLog(self.metrics, lines, self.clock.wall_s) if lines and settings.access_log else None
+        self.reloading = AliasReloader(self.aliases, aliases_file, self.metrics, self._warnings)
         self._background: set[asyncio.Task[None]] = set()
-        self.asgi = parts.with_cors(settings, self._gateway())
+        self.asgi = parts.with_cors(settings, gateway_of(self))
 
     def endings(self) -> list[Ending]:
         """The models that an alias or a default names, and that are gone or go soon; alias by alias."""
@@ -69,58 +82,35 @@ class Application:
         ]
         return endings(named, self.catalogue, datetime.fromtimestamp(self.clock.wall_s(), UTC).date())
 
-    def _gateway(self) -> Gateway:
-        services = Services(
-            authenticator=Authenticator(key.reveal() for key in self.settings.caller_keys),
-            observer=self.metrics,
-            clock=self.clock,
-            ids=self.ids,
-            start=self._start,
-            stop=self._stop,
-            lifecycle=self.lifecycle,
-        )
-        listing = ModelRoutes(self.listing, self.models)
-        ops = Ops(tuple(self.entries.values()), self.health, self.lifecycle, self.metrics.text)
-        asked = self._chat_services()
-        api = {
-            "/chat/completions": Endpoint({"POST": Chat(asked)}),
-            "/embeddings": Endpoint({"POST": EmbeddingsRoute(asked)}),
-            "/models": Endpoint({"GET": listing.listed, "HEAD": listing.listed}),
-            "/models/": Endpoint({"GET": listing.one, "HEAD": listing.one}),
-        }
-        routes = {"/livez": ops.livez, "/readyz": ops.readyz, "/health": ops.healthy, "/metrics": ops.counted}
-        return Gateway(services, api, {path: Endpoint({"GET": route, "HEAD": route}) for path, route in routes.items()})
-
-    def _chat_services(self) -> ChatServices:
-        settings = self.settings
-        return ChatServices(
-            dialect=OpenAI(),
-            aliases=self.aliases,
-            router=self._router(),
-            models=self.models,
-            clock=self.clock,
-            limits=WalkLimits(settings.connect_s, settings.idle_s, settings.total_s, settings.ttft_s or None),
-            lifecycle=self.lifecycle,
-        )
-
-    def _router(self) -> ProviderRouter:
-        preparation = Preparation(self.transport, parts.fetcher(self.settings), self.clock)
-        ways = Ways(self.transport, preparation, self.clock)
-        return ProviderRouter(ways, self.entries, self.health, self.metrics)
+    def _warnings(self) -> list[str]:
+        return [str(ending) for ending in self.endings()]
 
     def _healthy(self) -> dict[str, bool]:
         problems = self.health.problems()
         return {name: name not in problems for name, entry in self.entries.items() if entry.provider}
 
-    async def _start(self) -> None:
+    def _gates(self) -> dict[str, Gate]:
+        return {name: gate for name, gate in self.admission.gates.items() if self.entries[name].provider}
+
+    async def start(self) -> None:
+        """Begin what runs beside the requests."""
         # The providers' lists are fetched while the first requests are already served.
         task = asyncio.get_running_loop().create_task(self.models.refresh())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        self.probe.start()
+        self.reloading.start()
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """End it, and let go of everything that is open."""
+        await self.reloading.close()
+        await self.probe.close()
         await self.models.close()
         await self.transport.close()
+        if self.access_log:
+            self.access_log.close()
+        if self.lines:
+            await asyncio.to_thread(self.lines.drain, DRAIN_S)
 
 
 def create_app(settings: Settings | None = None) -> Any:
@@ -132,11 +122,11 @@ def create_app(settings: Settings | None = None) -> Any:
     Raises:
         SettingsError: if a setting cannot be used.
     """
-    return Application(settings or load(os.environ, Path(".env"))).asgi
+    return Application(settings or load(os.environ, Path(".env")), lines=stderr_lines(SystemClock.wall_s)).asgi
 
 
-def make_gateway(settings: Settings) -> tuple[Application, Server]:
-    """The application and the server that serves it.
+def make_gateway(settings: Settings, lines: LineWriter | None = None) -> tuple[Application, Server]:
+    """The application and the server that serves it; its access log goes to `lines`.
 
     Raises:
         SettingsError: if it would listen beyond this machine without a caller's key.
@@ -147,7 +137,7 @@ def make_gateway(settings: Settings) -> tuple[Application, Server]:
             f"HOST is {settings.host}, which others can reach, and no caller key is set. Set GPU_API_KEY, or "
             "MANA_LLM_ALLOW_ANONYMOUS=true if everybody may use your providers."
         )
-    application = Application(settings)
+    application = Application(settings, lines=lines)
     limits = EdgeLimits(
         header_s=settings.header_s,
         body_s=settings.body_s,
@@ -155,4 +145,7 @@ def make_gateway(settings: Settings) -> tuple[Application, Server]:
         keep_alive_s=settings.keep_alive_s,
         body_bytes_max=settings.body_bytes_max,
     )
-    return application, make_server(application.asgi, limits, application.ids, application.lifecycle, settings.drain_s)
+    drain = Drain(settings.drain_accept_s, settings.drain_s)
+    server = make_server(application.asgi, limits, application.ids, application.lifecycle, drain)
+    server.on_hangup = application.reloading.ask
+    return application, server

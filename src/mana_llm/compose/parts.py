@@ -6,12 +6,15 @@ from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
-from mana_llm.compose.sources import aliases_source
+from mana_llm.compose.sources import AliasesFile
 from mana_llm.edge.app import Gateway
+from mana_llm.edge.auth import Authenticator
 from mana_llm.ports import Clock, ProviderEntry
 from mana_llm.providers.registry import LOCAL
-from mana_llm.routing.aliases import AliasRegistry
+from mana_llm.routing.admission import Admission, QueuePolicy
+from mana_llm.routing.aliases import AliasConfigError, AliasRegistry
 from mana_llm.routing.health import HealthPolicy, ProviderHealthCache
+from mana_llm.routing.probe import ProbePolicy
 from mana_llm.settings import Settings, SettingsError
 from mana_llm.upstream.fetch import FetchLimits, ImageFetcher
 from mana_llm.upstream.guard import Guard
@@ -32,10 +35,13 @@ def fetcher(settings: Settings) -> ImageFetcher:
     return ImageFetcher(limits, Guard(private=settings.fetch_private))
 
 
-def aliases(settings: Settings, known: Mapping[str, ProviderEntry]) -> AliasRegistry:
-    """The aliases. Raises AliasConfigError, or SettingsError where their file cannot be read."""
-    _, text = aliases_source(settings)
-    return AliasRegistry(text, {name: entry.default_model for name, entry in known.items()}, LOCAL)
+def aliases(file: AliasesFile, known: Mapping[str, ProviderEntry], clock: Clock) -> AliasRegistry:
+    """The aliases. Raises AliasConfigError, naming the file, if it cannot be read or used."""
+    source, text = file.read()
+    try:
+        return AliasRegistry(text, {name: entry.default_model for name, entry in known.items()}, LOCAL, clock.wall_s)
+    except AliasConfigError as error:
+        raise AliasConfigError(f"{source}: {error}") from error
 
 
 def health(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock) -> ProviderHealthCache:
@@ -46,6 +52,26 @@ def health(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock)
         lambda: random.uniform(1.0, 1.5),  # noqa: S311
     )
     return ProviderHealthCache(known, policy, clock)
+
+
+def admission(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock) -> Admission:
+    """Every provider's gate, nobody inside."""
+    limits = {name: entry.max_concurrent for name, entry in known.items()}
+    return Admission(limits, QueuePolicy(settings.queue_max, settings.queue_s), clock)
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Knows every caller's key."""
+    return Authenticator((key.reveal() for key in settings.caller_keys), (key.reveal() for key in settings.batch_keys))
+
+
+def probe_policy(settings: Settings) -> ProbePolicy:
+    """When to probe; apart from each other, so that many gateways do not ask as a herd."""
+    return ProbePolicy(
+        settings.probe_interval_s,
+        settings.probe_timeout_s,
+        lambda: random.uniform(0.8, 1.2),  # noqa: S311
+    )
 
 
 def with_cors(settings: Settings, gateway: Gateway) -> Any:
@@ -60,6 +86,7 @@ def with_cors(settings: Settings, gateway: Gateway) -> Any:
         expose_headers=[
             "x-request-id",
             "retry-after",
+            "server-timing",
             "x-mana-llm-prompt-truncated",
             *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored", "usage")),
         ],

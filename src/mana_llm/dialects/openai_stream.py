@@ -41,6 +41,23 @@ class ChatStream:
         self._begun: set[Any] = set()
         self._finished: set[Any] = set()
 
+    def keep_alive(self) -> bytes:
+        """A chunk with empty content; the first names the role. Its identity is ours, for the whole stream."""
+        if not self._head:
+            self._open(self._head_of({}))
+        delta = {"content": ""} if 0 in self._begun else {"role": "assistant", "content": ""}
+        self._begun.add(0)
+        fields: dict[str, Any] = {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        if self._include_usage:
+            fields["usage"] = None
+        return b"data: %b\n\n" % encode_json(fields)
+
+    def answered_by(self, model: str) -> None:
+        """The model's name from now on."""
+        self._resolved = model
+        if self._head:
+            self._open({**self._head, "model": model})
+
     def encode(self, chunks: Sequence[ChatChunk]) -> bytes:
         """The chunks as events; b"" if none of them says anything to the client."""
         return b"".join([event for chunk in chunks if (event := self._event(chunk))])
@@ -61,8 +78,7 @@ class ChatStream:
     def _event(self, chunk: ChatChunk) -> bytes:
         fields = chunk.fields
         if not self._head:
-            self._head = self._head_of(fields)
-            self._opening = encode_json(self._head)[:-1]
+            self._open(self._head_of(fields))
         if chunk.usage is not None:
             # Assigned, never added: some upstreams say it twice (Groq: on the finish and on a chunk of its own).
             self._usage = chunk.usage
@@ -83,6 +99,11 @@ class ChatStream:
             fields["usage"] = None
         # What never changes was encoded once; the rest is never empty, so its brace becomes the comma's neighbour.
         return b"data: %b,%b\n\n" % (self._opening, encode_json(fields)[1:])
+
+    def _open(self, head: dict[str, Any]) -> None:
+        """What every chunk begins with is encoded once."""
+        self._head = head
+        self._opening = encode_json(head)[:-1]
 
     def _head_of(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What stays the same in every chunk: the upstream's id and time if it gave them, else our own."""

@@ -70,7 +70,7 @@ class Gateway:
     def __init__(self, services: Services, api: Mapping[str, Endpoint], ops: Mapping[str, Endpoint]) -> None:
         self._services = services
         # Probes and scrapes are no client's requests: they would drown the figures of those that are.
-        self._ops = frozenset(ops)
+        self._ops = frozenset((*ops, *(f"{path}/" for path in ops)))
         paths = {prefix + path: endpoint for prefix in PREFIXES for path, endpoint in api.items()}
         self._trees = {path: endpoint for path, endpoint in paths.items() if path.endswith("/")}
         self._paths = {path: endpoint for path, endpoint in (*paths.items(), *ops.items()) if path not in self._trees}
@@ -84,6 +84,8 @@ class Gateway:
         given = dict(scope["headers"])
         scope["given"] = given
         scope["exchange"] = exchange = _begin(services, given)
+        if scope.get("client"):
+            exchange.peer = scope["client"][0]
         observed = scope["path"] not in self._ops
         if observed:
             services.observer.request_began()
@@ -91,6 +93,7 @@ class Gateway:
             path = scope["path"]
             if path not in OPEN_PATHS and scope["method"] != "OPTIONS":
                 exchange.caller = services.authenticator.caller(given, scope["headers"])
+                exchange.lane = services.authenticator.lane(exchange.caller)
             endpoint = self._paths.get(path) or self._find(path, scope)
             await endpoint(scope, receive, send)
         except asyncio.CancelledError:

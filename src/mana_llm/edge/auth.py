@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from mana_llm.schema.errors import AuthenticationError
+from mana_llm.schema.events import ANONYMOUS, Lane
 from mana_llm.schema.wire import Headers
-
-ANONYMOUS: Final = "anonymous"
 
 
 class Authenticator:
     """Names the caller. Without keys everybody may call."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], batch_keys: Iterable[str] = ()) -> None:
+        """`batch_keys` are callers whose work can wait; a key that is among both is one of them."""
+        named = [(f"key-{number}", key) for number, key in enumerate(keys, 1)]
+        batch = [(f"batch-key-{number}", key) for number, key in enumerate(batch_keys, 1)]
         self._callers: dict[bytes, tuple[bytes, str]] = {}
-        for number, key in enumerate(keys, 1):
+        for name, key in (*named, *batch):
             digest = hashlib.sha256(key.encode()).digest()
-            self._callers[digest[:8]] = (digest, f"key-{number}")
+            self._callers[digest[:8]] = (digest, name)
+        self._batch = frozenset(name for name, _ in batch)
 
     def caller(self, given: Mapping[bytes, bytes], headers: Headers) -> str:
         """The caller's name, from the headers `Authorization: Bearer <key>` or `x-api-key: <key>`.
@@ -44,6 +47,10 @@ class Authenticator:
         if row is None or not hmac.compare_digest(row[0], digest):
             raise AuthenticationError(_NO_KEY)
         return row[1]
+
+    def lane(self, caller: str) -> Lane:
+        """The lane that a caller's requests wait in unless they say otherwise."""
+        return "batch" if caller in self._batch else "interactive"
 
 
 _NO_KEY: Final = "No valid API key was given. Send one as `Authorization: Bearer <key>` or `x-api-key: <key>`."

@@ -1,21 +1,22 @@
 """`POST /v1/chat/completions`: one request's way through the twelve stops."""
 
 import asyncio
+import logging
 from typing import Final
 
-from mana_llm.edge.reply import Receive, Scope, Send, send_whole
-from mana_llm.edge.route import ChatServices, ModelRoute
-from mana_llm.ports import ChatStreamEncoder
-from mana_llm.routing.answer import Answer, LiveStream
-from mana_llm.schema.chat import Identity
-from mana_llm.schema.errors import ProviderError, StoppingError
+from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers
+from mana_llm.edge.reply import JSON_TYPE, Receive, Scope, Send, send_whole
+from mana_llm.edge.route import ChatServices, ModelRoute, client_limit_s, plain_limit_s
+from mana_llm.edge.soft_commit import SoftCommit
+from mana_llm.edge.streamed import StreamedReply
+from mana_llm.routing.answer import Answer
+from mana_llm.schema.chat import ChatRequest, Identity
+from mana_llm.schema.errors import GatewayError, InternalError, StoppingError
 from mana_llm.schema.events import Exchange
 
-__all__ = ["Chat", "ChatServices"]
+_log: Final = logging.getLogger(__name__)
 
-_STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-# A stream's head has left when its provider says how much of the prompt it read: there, only the metric tells.
-_PROMPT_TRUNCATED: Final = (b"x-mana-llm-prompt-truncated", b"true")
+__all__ = ["Chat", "ChatServices"]
 
 
 class Chat(ModelRoute):
@@ -25,19 +26,13 @@ class Chat(ModelRoute):
         services = self._services
         exchange: Exchange = scope["exchange"]
         request = services.dialect.decode_chat(await self._body(exchange, scope, receive))
-        answer = await self._walk(exchange, request)
-        if answer.stream is None:
-            await self._send_whole(send, exchange, answer)
+        exchange.stream = request.stream
+        if request.stream:
+            await self._streamed(scope, send, request)
             return
-        try:
-            encoder = services.dialect.open_stream(request, answer.target.label, self._identity(exchange))
-            await self._begin(send, exchange, answer, encoder.media_type)
-            await self._relay(send, answer.stream, encoder)
-        finally:
-            # However this ends, the upstream does not go on working for nobody.
-            answer.stream.close()
-            exchange.usage = answer.stream.usage
-            exchange.prompt_cut = answer.stream.prompt_cut
+        route = self._route(exchange, request, "chat")
+        answer = await services.router.answer(request, route, exchange, plain_limit_s(scope["given"]))
+        await self._send_whole(send, exchange, answer)
 
     async def _send_whole(self, send: Send, exchange: Exchange, answer: Answer) -> None:
         services, completion = self._services, answer.completion
@@ -45,39 +40,50 @@ class Chat(ModelRoute):
             raise TypeError("an answer is a completion or a stream")
         exchange.usage = completion.usage
         exchange.prompt_cut = completion.prompt_cut
-        body = services.dialect.encode_chat(completion, answer.target.label, self._identity(exchange))
-        headers = self._headers(exchange, answer, b"application/json")
+        identity = Identity(f"chatcmpl-{exchange.request_id}", int(services.clock.wall_s()))
+        body = services.dialect.encode_chat(completion, answer.target.label, identity)
+        headers = answer_headers(exchange, answer, JSON_TYPE, services.clock.now_s())
         if completion.prompt_cut:
-            headers.append(_PROMPT_TRUNCATED)
-        self._whole(exchange, answer)
+            headers.append(PROMPT_TRUNCATED)
         await send_whole(send, exchange, headers, body)
 
-    async def _begin(self, send: Send, exchange: Exchange, answer: Answer, media_type: bytes) -> None:
-        """The status line of a stream: its first content has come, so it will be an answer."""
-        exchange.status = 200
-        exchange.first_s = self._services.clock.now_s()
-        exchange.overhead_s = exchange.first_s - exchange.began_s - answer.waited_s
-        headers = self._headers(exchange, answer, media_type)
-        headers += _STREAM_HEADERS
-        headers.append((b"x-request-id", exchange.request_id.encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def _relay(self, send: Send, stream: LiveStream, encoder: ChatStreamEncoder) -> None:
-        """Chunk by chunk; `await send` is the backpressure, and there is no queue."""
+    async def _streamed(self, scope: Scope, send: Send, request: ChatRequest) -> None:
+        services, exchange = self._services, scope["exchange"]
+        route = self._route(exchange, request, "chat")
+        reply = StreamedReply(services, send, exchange, request)
+        answer: Answer | None = None
         try:
-            events = b""
-            while not stream.done:
-                events = encoder.encode(await stream.read())
-                if events and not stream.done:
-                    await send({"type": "http.response.body", "body": events, "more_body": True})
-            # The last events travel with the end; an answer that is whole and empty has none.
-            await send({"type": "http.response.body", "body": events + encoder.end()})
-        except ProviderError as error:
-            await send({"type": "http.response.body", "body": encoder.fail(error)})
+            early = _soft_commit(reply, services.soft_commit_s, client_limit_s(scope["given"]))
+            try:
+                answer = await services.router.answer(request, route, exchange)
+            finally:
+                await early.stop()
+            await reply.begin(answer)
+            await reply.relay(answer)
+        except GatewayError as error:
+            if not exchange.status:
+                raise
+            await reply.fail(error)
         except asyncio.CancelledError:
-            if self._services.lifecycle.cutting:
-                await send({"type": "http.response.body", "body": encoder.fail(StoppingError())})
+            if exchange.status and services.lifecycle.cutting:
+                await reply.fail(StoppingError())
             raise
+        except Exception:
+            if not exchange.status:
+                raise
+            # The status has left already: the client learns of a bug of ours within the stream.
+            _log.exception("request %s failed", exchange.request_id)
+            await reply.fail(InternalError("The gateway failed; its log says why."))
+        finally:
+            if answer and answer.stream:
+                # However this ends, the upstream does not go on working for nobody.
+                answer.close()
+                exchange.usage = answer.stream.usage
+                exchange.prompt_cut = answer.stream.prompt_cut
 
-    def _identity(self, exchange: Exchange) -> Identity:
-        return Identity(f"chatcmpl-{exchange.request_id}", int(self._services.clock.wall_s()))
+
+def _soft_commit(reply: StreamedReply, every_s: float, client_s: float | None) -> SoftCommit:
+    """Signs of life for the client of a stream: sooner than the gateway's own habit, if it is less patient."""
+    if client_s is not None:
+        every_s = min(every_s or client_s, client_s / 2)
+    return SoftCommit(reply.keep_alive, every_s)

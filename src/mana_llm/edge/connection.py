@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import httptools
 
 from mana_llm.edge.cycle import Cycle
+from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.refusals import (
     HEADER_BYTES_MAX,
     HEADERS_MAX,
@@ -25,6 +26,7 @@ from mana_llm.edge.refusals import (
     not_http,
     without_upgrade,
 )
+from mana_llm.edge.sockets import Descriptors
 from mana_llm.edge.turns import EdgeLimits, Turns
 from mana_llm.kit.ids import Ids
 from mana_llm.schema.errors import RequestError
@@ -37,7 +39,7 @@ and the parser keeps a trailer until it ends.
 
 
 class Connection(Turns):
-    """One client connection. `limits` is set by the class that `connection_class` makes."""
+    """One client connection. What it shares with all others is set by the class that `connection_class` makes."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -116,7 +118,8 @@ class Connection(Turns):
         if size > self.limits.body_bytes_max:
             raise Refusal(body_too_large(self.limits.body_bytes_max))
         self._fill_scope(version, parser.get_method().decode("ascii"))
-        keep_alive = version != "1.0" and parser.should_keep_alive()
+        # A stopping gateway still answers, and sends the client elsewhere with that.
+        keep_alive = version != "1.0" and parser.should_keep_alive() and not self.lifecycle.stopping
         expects = self.expect_100_continue and version != "1.0"
         cycle = Cycle(self, self.scope, keep_alive=keep_alive, expects_continue=expects)  # type: ignore[arg-type]
         self._take(cycle)
@@ -170,6 +173,7 @@ class Connection(Turns):
         self.parser.feed_data(head)
 
 
-def connection_class(limits: EdgeLimits, ids: Ids) -> type[Connection]:
+def connection_class(limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, descriptors: Descriptors) -> type[Connection]:
     """The protocol class that uvicorn is to make connections of; `ids` name what is refused."""
-    return type("LimitedConnection", (Connection,), {"limits": limits, "ids": ids})
+    shared = {"limits": limits, "ids": ids, "lifecycle": lifecycle, "descriptors": descriptors}
+    return type("LimitedConnection", (Connection,), shared)

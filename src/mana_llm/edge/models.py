@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from mana_llm.edge.reply import JSON_TYPE, Receive, Scope, Send, send_json, send_whole
-from mana_llm.routing.aliases import AliasRegistry
+from mana_llm.routing.aliases import AliasRegistry, AliasTable
 from mana_llm.routing.catalogue import Catalogue
 from mana_llm.routing.models import ModelDirectory
 from mana_llm.schema.errors import RequestError
@@ -54,16 +54,12 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 class Listing:
-    """Everything that can be asked for, as rows. Each list is worked out once, until its provider sends another.
+    """Everything that can be asked for, as rows. Each list is worked out once, until its provider sends another."""
 
-    `since` is the `created` of aliases: the Unix time at which they were loaded.
-    """
-
-    def __init__(self, aliases: AliasRegistry, directory: ModelDirectory, catalogue: Catalogue, since: int) -> None:
+    def __init__(self, aliases: AliasRegistry, directory: ModelDirectory, catalogue: Catalogue) -> None:
         self._aliases = aliases
         self._directory = directory
         self._catalogue = catalogue
-        self._since = since
         self._parts: dict[str, _Part] = {}
         self._body: tuple[list[_Part], bytes] = ([], b"")
 
@@ -84,21 +80,19 @@ class Listing:
         return self._body[1]
 
     def _current(self) -> list[_Part]:
-        parts = [self._part(OWNER, self._aliases.version)]
+        parts = [self._part(OWNER, self._aliases.table)]
         parts += [self._part(provider, models) for provider, models in self._directory.lists().items()]
         return parts
 
-    def _part(self, owner: str, made_from: str | list[Model]) -> _Part:
+    def _part(self, owner: str, made_from: AliasTable | list[Model]) -> _Part:
         part = self._parts.get(owner)
         if part is None or part.made_from is not made_from:
-            made = self._of_aliases() if isinstance(made_from, str) else self._of_provider(owner, made_from)
-            rows = {row.id: row for row in made}
+            rows = {row.id: row for row in self._rows(owner, made_from)}
             part = self._parts[owner] = _Part(made_from, rows, encode_json(list(rows.values()))[1:-1])
         return part
 
-    def _of_aliases(self) -> Iterable[ModelRow]:
-        for alias in self._aliases.aliases:
-            yield ModelRow(alias.name, self._since, OWNER, "model", description=alias.description or None)
+    def _rows(self, owner: str, made_from: AliasTable | list[Model]) -> Iterable[ModelRow]:
+        return _of_aliases(made_from) if isinstance(made_from, AliasTable) else self._of_provider(owner, made_from)
 
     def _of_provider(self, provider: str, models: Iterable[Model]) -> Iterable[ModelRow]:
         for model in models:
@@ -110,7 +104,7 @@ class Listing:
                 "model",
                 context_window=model.context_window or facts.context_tokens,
                 max_completion_tokens=facts.output_tokens_max,
-                capabilities=model.capabilities or facts.can or None,
+                capabilities=_capabilities(model, facts),
                 pricing=_pricing(facts),
                 shutdown_date=facts.shutdown,
             )
@@ -142,6 +136,19 @@ class ModelRoutes(msgspec.Struct, frozen=True):
             message = f"The model {name[:128]!a} does not exist here. GET /v1/models lists what does."
             raise RequestError(message, status=404, code="model_not_found", param="model")
         await send_json(send, scope["exchange"], row)
+
+
+def _capabilities(model: Model, facts: Facts) -> tuple[str, ...] | None:
+    """What its provider says that it can, and what is published where the provider says nothing or not all."""
+    told = model.capabilities or ()
+    if told and not model.can_more:
+        return told
+    return tuple(sorted({*told, *facts.can})) or None
+
+
+def _of_aliases(table: AliasTable) -> Iterable[ModelRow]:
+    for alias in table.aliases:
+        yield ModelRow(alias.name, int(table.loaded_at), OWNER, "model", description=alias.description or None)
 
 
 def _pricing(facts: Facts) -> Pricing | None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
+from mana_llm.edge.headers import failure_headers
 from mana_llm.schema.errors import ClientLeftError, GatewayError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.wire import Headers, encode_json
@@ -47,10 +48,9 @@ async def send_json(send: Send, exchange: Exchange, value: Any, status: int = 20
 async def send_error(send: Send, exchange: Exchange, error: GatewayError) -> None:
     """Send `error` in OpenAI's shape."""
     exchange.status = error.status
+    exchange.error = error.reason
     headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
     if exchange.config:
-        headers.append((b"x-mana-llm-attempts", b"%d" % error.asked))
-        headers.append((b"x-mana-llm-config", exchange.config.encode()))
-        headers.append((b"x-mana-llm-cache", b"off"))
+        headers += failure_headers(exchange)
     headers.append((b"content-type", JSON_TYPE))
     await send_whole(send, exchange, headers, encode_json(error.body()))

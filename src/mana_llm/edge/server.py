@@ -1,62 +1,123 @@
-"""uvicorn, run so that a stop loses nothing: what runs may finish, what does not is told so."""
+"""uvicorn, run so that a stop loses nothing: what runs may finish, what does not is told so.
+
+A stop has three parts, all counted from the signal on:
+
+    accepting  SIGTERM only. `/readyz` says 503 and everything is served, each answer with `Connection: close`, so that
+               load balancers go elsewhere without a request being lost in between. It ends early when nobody sends.
+    finishing  no new connections; requests and streams run to their end.
+    cutting    what still runs gets the error `server_shutting_down`.
+"""
 
 import asyncio
+import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 
 from mana_llm.edge.connection import Connection, connection_class
-from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.hangup import hangups
+from mana_llm.edge.lifecycle import Drain, Lifecycle, Traffic
+from mana_llm.edge.sockets import Descriptors
 from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
 
 BACKLOG: Final = 2048
 TICK_S: Final = 0.05
-CUT_S: Final = 1.0
-"""Seconds for the last events of cut streams to be written."""
+CUT_S: Final = 0.8
+"""Seconds for the last events of cut streams to be written; with what stopping takes besides, less than one."""
 
 
 class Server(uvicorn.Server):
-    """One gateway. `drain_s` is what a first SIGTERM leaves to running requests; a second one ends them at once."""
+    """One gateway. A first SIGTERM or SIGINT stops it as `drain` says; a second one ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain: Drain) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
-        self._drain_s = drain_s
+        self._drain = drain
+        self._traffic = Traffic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._accepting = self._signalled = False
+        self._told_at: float | None = None
+        self.on_hangup: Callable[[], None] = lambda: None
+        """Called in the loop at every SIGHUP, which ends nothing."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals(), hangups(self.on_hangup):
+            yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        self._lifecycle.stopping = True
+        if self._signalled:
+            self.end_now()
+        self._signalled = True
+        self.stop(accepting=sig == signal.SIGTERM)
+
+    def stop(self, *, accepting: bool) -> None:
+        """Begin to stop, with or without the accepting part; again is nothing."""
+        if self.should_exit:
+            return
+        self._accepting = accepting
+        self._told_at = self._loop.time() if self._loop else None
+        self.should_exit = self._lifecycle.stopping = True
+
+    def end_now(self) -> None:
+        """Cut what runs and end."""
+        self.should_exit = self.force_exit = self._lifecycle.stopping = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        state = self.server_state
+        now_s = asyncio.get_running_loop().time()
+        self._traffic.look(now_s, (state.total_requests, len(state.tasks)), self._lifecycle.probes)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, let requests finish, end the rest with an event that says why."""
+        """Take what is still sent, stop listening, let requests finish, end the rest with an event that says why."""
+        loop, drain = asyncio.get_running_loop(), self._drain
         self._lifecycle.stopping = True
+        told_at = loop.time() if self._told_at is None else self._told_at
+        if self._accepting:
+            for connection in self._connections():
+                connection.dismiss()
+            accepting_s = min(drain.accept_s, drain.drain_s)
+            await self._until(told_at + accepting_s, lambda: not self._traffic.may_come(loop.time()))
         for server in self.servers:
             server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await self._until_done(self._drain_s)
+        for connection in self._connections():
+            connection.dismiss()
+        await self._until(told_at + drain.drain_s, self._idle)
         self._lifecycle.cutting = True
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection):
-                connection.cut()
-        await self._until_done(CUT_S)
-        for connection in list(self.server_state.connections):
+        for connection in self._connections():
+            connection.cut()
+        await self._until(loop.time() + CUT_S, self._idle)
+        for connection in self._connections():
             connection.transport.abort()
         await self.lifespan.shutdown()
 
-    async def _until_done(self, limit_s: float) -> None:
+    def _connections(self) -> list[Connection]:
+        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
+
+    def _idle(self) -> bool:
+        """Nothing runs, and nothing that was answered is still to be written."""
+        return not self.server_state.tasks and not any(connection.busy() for connection in self._connections())
+
+    async def _until(self, end_at: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + limit_s
         # uvicorn's own state has no event for it.
         # A second signal ends the drain, not the moment in which cut streams are told why.
-        while self.server_state.tasks and loop.time() < end_s:
+        while not done() and loop.time() < end_at:
             if self.force_exit and not self._lifecycle.cutting:
                 return
             await asyncio.sleep(TICK_S)
+            # The Date header is renewed there, and whoever sends is noticed.
+            await self.on_tick(0)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -69,11 +130,11 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address, family=family, backlog=BACKLOG)
 
 
-def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, drain_s: float) -> Server:
+def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, drain: Drain) -> Server:
     """A server for `app`; it serves the sockets that `serve` is given."""
     config = uvicorn.Config(
         app,
-        http=connection_class(limits, ids),
+        http=connection_class(limits, ids, lifecycle, Descriptors()),
         ws="none",
         lifespan="on",
         proxy_headers=False,
@@ -82,4 +143,4 @@ def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, dr
         log_config=None,
         backlog=BACKLOG,
     )
-    return Server(config, lifecycle, drain_s)
+    return Server(config, lifecycle, drain)

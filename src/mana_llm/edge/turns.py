@@ -17,10 +17,11 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from mana_llm.edge.cycle import Cycle
-from mana_llm.edge.sockets import watch_peer
+from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.sockets import Descriptors, watch_peer
 from mana_llm.edge.watch import Watch
 from mana_llm.kit.ids import Ids
-from mana_llm.schema.errors import RequestError
+from mana_llm.schema.errors import CrowdedError, GatewayError, RequestError
 
 LINGER_S: Final = 2.0
 """Seconds for a client to stop sending what was refused."""
@@ -41,6 +42,8 @@ class Turns(HttpToolsProtocol):
 
     limits: EdgeLimits
     ids: Ids
+    lifecycle: Lifecycle
+    descriptors: Descriptors
     cycle: Cycle | None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -61,6 +64,9 @@ class Turns(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self.descriptors.short(transport):
+            self._turn_away()
+            return
         watch_peer(transport)
         self._watch.until(self.limits.header_s, "header")
 
@@ -132,19 +138,38 @@ class Turns(HttpToolsProtocol):
 
     # What the server tells.
 
-    def shutdown(self) -> None:
-        """The server stops: an idle connection closes, a busy one after its answer."""
-        if self._running is None:
-            self.transport.close()
-        else:
-            self._running.keep_alive = False
+    def dismiss(self) -> None:
+        """The server stops: the newest request is the last. Idle, it stays for a request that may be on its way."""
+        last = self._waiting[-1] if self._waiting else self._running
+        # An answer that has begun without saying so is not the last while connections are still taken: whoever
+        # waits for it would take the end of the connection for an idle one's, and may be sending the next already.
+        if last and not last.response_started:
+            last.keep_alive = False
+
+    def busy(self) -> bool:
+        """Whether a request has begun to come, is being answered, or its answer is still being written."""
+        return self._begun or self._running is not None or self.transport.get_write_buffer_size() > 0
 
     def cut(self) -> None:
         """The server's patience has ended: the running request is cancelled."""
         if self._running:
             self._running.cancel()
 
+    def make_room(self) -> None:
+        """Descriptors are short: a connection that was served and does nothing closes, as it would in time."""
+        if self.cycle is not None and not self._deaf and not self.busy():
+            self._close()
+
     # Turns and ends.
+
+    def _turn_away(self) -> None:
+        """Answer without having read anything: this client would take a descriptor that is needed."""
+        if self.descriptors.tell(self.loop.time()):
+            for other in list(self.connections):
+                if isinstance(other, Turns):
+                    other.make_room()
+        self._tell(CrowdedError())
+        self._close()
 
     def refuse(self, error: RequestError) -> None:
         """Answer what is no request that can be served, and close; whole requests before it are answered first."""
@@ -197,13 +222,16 @@ class Turns(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def _write_refusal(self, error: RequestError) -> None:
-        if self.transport.is_closing():
-            return
+        if not self.transport.is_closing():
+            self._tell(error)
+            self._linger()
+
+    def _tell(self, error: GatewayError) -> None:
         body = msgspec.json.encode(error.body())
+        own = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in error.headers().items())
         head = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
         name = self.ids.next().encode()
-        self.transport.write(STATUS_LINE[error.status] + self.default_head() + head % (len(body), name) + body)
-        self._linger()
+        self.transport.write(STATUS_LINE[error.status] + self.default_head() + own + head % (len(body), name) + body)
 
     def _linger(self) -> None:
         """Close once the client has stopped sending, or soon: an early reset would take the answer with it."""

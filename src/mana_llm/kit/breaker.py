@@ -5,6 +5,15 @@ exactly one request is let through to find out (probing) while the others pass b
 healthy again, its failure trips it anew, and a trial that ends without a verdict (its client left) gives the
 permit back. A permit is a number, so that a request that was let through long ago cannot end somebody else's
 trial. An instant comes in as `now_s`; nothing here waits.
+
+A failure that comes while the back-off runs is counted and does not lengthen it: the requests that were under way
+when it tripped are no new evidence. Were each to draw its own back-off, the longest of many would count, and many
+gateways would return together after all.
+
+Beside requests there are probes, which ask for something free. A probe's success says that the provider can be
+reached, not that it works: it ends a back-off only while the breaker is `curable`, that is while every failure in
+it was a connect error or a probe's. `verdicts` numbers everything that was learnt, so that a probe can tell whether
+something newer has come while it was on its way.
 """
 
 from typing import Final, Literal
@@ -19,13 +28,18 @@ GRANTED: Final = 1
 
 
 class Breaker(msgspec.Struct):
-    """The state. `until_s` is the end of the back-off, 0.0 when there is none; `trial` the running one's permit."""
+    """The state. `until_s` is the end of the back-off, 0.0 when there is none; `trial` the running one's permit;
+    `succeeded_s` the instant of the last success, 0.0 before the first.
+    """
 
     failures_max: int
     failures: int = 0
     until_s: float = 0.0
     trial: int = 0
     last_trial: int = GRANTED
+    curable: bool = True
+    verdicts: int = 0
+    succeeded_s: float = 0.0
 
     def state(self, now_s: float) -> State:
         """Tripped until the back-off has passed, probing from then until a verdict."""
@@ -52,22 +66,34 @@ class Breaker(msgspec.Struct):
         if permit == self.trial:
             self.trial = 0
 
-    def succeed(self) -> None:
-        """Forget everything."""
+    def succeed(self, now_s: float) -> None:
+        """Forget every failure."""
+        self.verdicts += 1
+        self.succeeded_s = now_s
         self.failures = 0
         self.until_s = 0.0
         self.trial = 0
+        self.curable = True
 
-    def fail(self, permit: int, now_s: float, backoff_s: float) -> None:
-        """Count one failure; trip if it is one too many, or if it was the trial."""
-        self.failures += 1
-        tried = permit == self.trial
-        self.back(permit)
-        if tried or self.failures >= self.failures_max:
+    def fail(self, permit: int, now_s: float, backoff_s: float, *, curable: bool = False) -> None:
+        """Count one failure; trip if it is one too many and no back-off runs, or if it was the trial.
+
+        `curable` says that it is of the kind that a probe's success outweighs: a connect error, or a probe's own.
+        """
+        tried = self._count(permit, curable=curable)
+        if tried or (self.failures >= self.failures_max and now_s >= self.until_s):
             self.until_s = max(self.until_s, now_s + backoff_s)
 
     def park(self, permit: int, until_s: float) -> None:
-        """Trip at once until a given instant."""
-        self.failures += 1
-        self.back(permit)
+        """Trip at once until a given instant; no probe ends that."""
+        self._count(permit, curable=False)
         self.until_s = max(self.until_s, until_s)
+
+    def _count(self, permit: int, *, curable: bool) -> bool:
+        """One failure more; says whether it was the trial's."""
+        self.verdicts += 1
+        self.failures += 1
+        self.curable = self.curable and curable
+        tried = permit == self.trial
+        self.back(permit)
+        return tried

@@ -4,75 +4,83 @@ An increment of a metric object costs about a microsecond and there are several 
 costs a tenth of that. Every label value comes from a closed or bounded set.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+import msgspec
+from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import CollectorRegistry
 
+from mana_llm.observe.exposition import Histogram, OnScrape, counter, gauge
+from mana_llm.observe.spending import Price, Spending
 from mana_llm.schema.events import Exchange
+from mana_llm.schema.models import Facts
 from mana_llm.schema.targets import Target
 
 DURATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OVERHEAD_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+CONNECT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+OTHER: Final = "other"
+"""The label of every model that is not known here: clients and upstreams cannot create series."""
 
 
-class Histogram:
-    """Counts by bucket, and their sum in seconds."""
+class Gate(Protocol):
+    """How full a provider is."""
 
-    __slots__ = ("bounds", "counts", "sum_s")
+    in_flight: int
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum_s = 0.0
+    @property
+    def waiting(self) -> int: ...
 
-    def observe(self, value_s: float) -> None:
-        self.counts[bisect_left(self.bounds, value_s)] += 1
-        self.sum_s += value_s
 
-    def family(self, name: str, text: str) -> Metric:
-        """The Prometheus form, buckets cumulated."""
-        labels = [*(repr(bound) for bound in self.bounds), "+Inf"]
-        buckets = list(zip(labels, accumulate(self.counts), strict=True))
-        family = HistogramMetricFamily(name, text)
-        family.add_metric([], buckets, self.sum_s)
-        return family
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """What the metrics ask of others.
+
+    `healthy` tells by provider whether it is asked; `known` whether a model has a name of its own here, as
+    `provider/model` or an alias; `facts` what is published of a provider's model; `gates` how full the providers
+    are; `dropped` how many log lines were lost.
+    """
+
+    version: str
+    healthy: Callable[[], Mapping[str, bool]]
+    known: Callable[[str], bool]
+    facts: Callable[[str, str], Facts | None]
+    gates: Callable[[], Mapping[str, Gate]] = dict
+    dropped: Callable[[], int] = int
 
 
 class Metrics:
-    """Counts what the observer port tells it; implements `ports.Observer`.
+    """Counts what the observer port tells it; implements `ports.Observer`."""
 
-    `health` tells who is healthy; `known` whether a model has a name of its own here: what clients make up is
-    counted as `other`.
-    """
-
-    def __init__(self, version: str, health: Callable[[], dict[str, bool]], known: Callable[[str], bool]) -> None:
-        self._known = known
-        self._version = version
-        self._health = health
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._known = sources.known
         self._requests: dict[tuple[str, int], int] = {}
         self._calls: dict[tuple[str, str, str], int] = {}
         self._resolved: dict[tuple[str, str], int] = {}
         self._fallbacks: dict[tuple[str, str, str], int] = {}
         self._broken: dict[tuple[str, str], int] = {}
-        self._tokens: dict[str, list[int]] = {}
+        self._hedges: dict[str, int] = {"won": 0, "lost": 0}
         self._truncated: dict[tuple[str], int] = {}
+        self._reloads: dict[tuple[str], int] = {("ok",): 0, ("rejected",): 0, ("unchanged",): 0}
+        self._reloaded_well = True
+        self._spending: dict[str, Spending] = {}
+        self._labels: dict[str, tuple[str, str]] = {}
         self._in_flight = 0
         self._cancelled = 0
         self._duration = Histogram(DURATION_S)
         self._first = Histogram(DURATION_S)
         self._overhead = Histogram(OVERHEAD_S)
+        self._queued = Histogram(DURATION_S)
+        self._connect = Histogram(CONNECT_S)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Families(self._families))
+        self._registry.register(OnScrape(self._families))
 
     def attempt_ended(self, target: Target, status: str) -> None:
         key = (target.provider, target.model, status)
         if key not in self._calls and not self._known(target.label):
-            key = (target.provider, "other", status)
+            key = (target.provider, OTHER, status)
         self._calls[key] = self._calls.get(key, 0) + 1
 
     def stream_broke(self, target: Target, reason: str) -> None:
@@ -83,10 +91,19 @@ class Metrics:
         key = (from_model, to_model, reason)
         self._fallbacks[key] = self._fallbacks.get(key, 0) + 1
 
+    def config_reloaded(self, result: str) -> None:
+        """The aliases were read again: `ok`, `unchanged`, or `rejected` and the old ones stay."""
+        self._reloads[(result,)] += 1
+        self._reloaded_well = result != "rejected"
+
+    def hedge_ended(self, result: str) -> None:
+        self._hedges[result] = self._hedges.get(result, 0) + 1
+
     def request_began(self) -> None:
         self._in_flight += 1
 
     def request_ended(self, exchange: Exchange) -> None:
+        """Count a request; the exchange learns its cost."""
         self._in_flight -= 1
         key = (exchange.model, exchange.status)
         self._requests[key] = self._requests.get(key, 0) + 1
@@ -98,6 +115,10 @@ class Metrics:
             self._first.observe(exchange.first_s - exchange.began_s)
         if exchange.overhead_s is not None:
             self._overhead.observe(exchange.overhead_s)
+        if exchange.queued_s:
+            self._queued.observe(exchange.queued_s)
+        if exchange.connect_s:
+            self._connect.observe(exchange.connect_s)
         if exchange.target:
             self._answered(exchange, exchange.target)
 
@@ -112,64 +133,88 @@ class Metrics:
         if exchange.prompt_cut:
             provider = (target.provider,)
             self._truncated[provider] = self._truncated.get(provider, 0) + 1
-        usage = exchange.usage
-        if usage:
-            row = self._tokens.get(target.provider)
-            if row is None:
-                row = self._tokens[target.provider] = [0, 0]
-            row[0] += usage.tokens_in
-            row[1] += usage.tokens_out
+        if exchange.usage:
+            spending = self._spending.get(target.label) or self._spending_of(target)
+            exchange.cost_usd = spending.add(exchange.usage)
+
+    def _spending_of(self, target: Target) -> Spending:
+        """Where a model's usage is counted: under its name if that is known, else with all the others' of its
+        provider, by its own price.
+        """
+        price = Price(self._sources.facts(target.provider, target.model))
+        if self._known(target.label):
+            self._labels[target.label] = (target.provider, target.model)
+            spending = self._spending[target.label] = Spending(price)
+            return spending
+        label = f"{target.provider}/{OTHER}"
+        self._labels[label] = (target.provider, OTHER)
+        spending = self._spending.setdefault(label, Spending(price))
+        spending.price = price
+        return spending
 
     def _families(self) -> Iterator[Metric]:
-        yield _counter("mana_llm_requests", "Client requests, by model as asked.", ("model", "status"), self._requests)
+        """Every metric that there is, those without a sample yet included."""
+        yield from self._walks()
+        yield from self._used()
+        yield from self._waits()
+        yield from self._state()
+
+    def _walks(self) -> Iterator[Metric]:
+        yield counter("mana_llm_requests", "Client requests, by model as asked.", ("model", "status"), self._requests)
         calls = ("provider", "model", "status")
-        yield _counter("mana_llm_llm_requests", "Provider calls, by resolved model.", calls, self._calls)
-        yield _counter("mana_llm_alias_resolved", "Answers by alias and entry.", ("alias", "target"), self._resolved)
+        yield counter("mana_llm_llm_requests", "Provider calls, by resolved model.", calls, self._calls)
+        yield counter("mana_llm_alias_resolved", "Answers by alias and entry.", ("alias", "target"), self._resolved)
         steps = ("from_model", "to_model", "reason")
-        yield _counter("mana_llm_fallback", "Steps from an entry to the next.", steps, self._fallbacks)
-        yield _counter(
-            "mana_llm_streams_broken",
-            "Streams that broke after content.",
-            ("provider", "reason"),
-            self._broken,
-        )
-        tokens = {
-            (name, kind): count
-            for name, row in self._tokens.items()
-            for kind, count in zip(("input", "output"), row, strict=True)
-        }
-        yield _counter("mana_llm_tokens", "Tokens as reported.", ("provider", "type"), tokens)
+        yield counter("mana_llm_fallback", "Steps from an entry to the next.", steps, self._fallbacks)
+        text = "Streams that broke after content."
+        yield counter("mana_llm_streams_broken", text, ("provider", "reason"), self._broken)
+        hedges = {(result,): count for result, count in self._hedges.items()}
+        yield counter("mana_llm_hedges", "Second entries asked because the first was slow.", ("result",), hedges)
         text = "Answers to prompts of which the provider dropped a part."
-        yield _counter("mana_llm_prompts_truncated", text, ("provider",), self._truncated)
-        yield _counter("mana_llm_cancelled", "Requests whose client left.", (), {(): self._cancelled})
-        yield _gauge("mana_llm_in_flight", "Requests under way.", (), {(): self._in_flight})
-        healthy = {(name,): int(state) for name, state in self._health().items()}
-        yield _gauge("mana_llm_provider_healthy", "1 if the provider is asked.", ("provider",), healthy)
+        yield counter("mana_llm_prompts_truncated", text, ("provider",), self._truncated)
+        yield counter("mana_llm_cancelled", "Requests whose client left.", (), {(): self._cancelled})
+        # There is no cache yet: nothing is looked up in it.
+        cached = {("hit",): 0, ("miss",): 0}
+        yield counter("mana_llm_cache_requests", "Requests that asked the cache.", ("result",), cached)
+
+    def _used(self) -> Iterator[Metric]:
+        rows = [(self._labels[label], spending) for label, spending in self._spending.items()]
+        tokens = {}
+        for name, spent in rows:
+            tokens[(*name, "input")] = spent.tokens_in
+            tokens[(*name, "output")] = spent.tokens_out
+            tokens[(*name, "cached_input")] = spent.cached
+            tokens[(*name, "reasoning")] = spent.reasoning
+        text = "Tokens as reported; cached_input is a part of input, reasoning of output."
+        yield counter("mana_llm_tokens", text, ("provider", "model", "type"), tokens)
+        model = ("provider", "model")
+        cost = {name: spent.cost_usd for name, spent in rows}
+        yield counter("mana_llm_cost_usd", "Cost by the published prices, in US dollars.", model, cost)
+        unpriced = {name: spent.unpriced for name, spent in rows}
+        text = "Tokens of answers whose price is not known: they are not in the cost."
+        yield counter("mana_llm_unpriced_tokens", text, model, unpriced)
+
+    def _waits(self) -> Iterator[Metric]:
         yield self._duration.family("mana_llm_request_duration_seconds", "Whole requests.")
         yield self._first.family("mana_llm_first_token_seconds", "Until the first content of a stream.")
         yield self._overhead.family("mana_llm_overhead_seconds", "What the gateway adds.")
-        yield _gauge("mana_llm_build_info", "The version.", ("version",), {(self._version,): 1})
+        text = "Waits for a place at a provider, of the requests that had to."
+        yield self._queued.family("mana_llm_queue_wait_seconds", text)
+        text = "Connecting to providers, of the requests that found no open connection."
+        yield self._connect.family("mana_llm_upstream_connect_seconds", text)
 
-
-class _Families(Collector):
-    """The collector that the registry asks on every scrape."""
-
-    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families()
-
-
-def _counter(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for key, count in list(counts.items()):
-        family.add_metric([str(part) for part in key], count)
-    return family
-
-
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(list(key), value)
-    return family
+    def _state(self) -> Iterator[Metric]:
+        yield gauge("mana_llm_in_flight", "Requests under way.", (), {(): self._in_flight})
+        healthy = {(name,): int(state) for name, state in self._sources.healthy().items()}
+        yield gauge("mana_llm_provider_healthy", "1 if the provider is asked.", ("provider",), healthy)
+        gates = self._sources.gates()
+        inside = {(name,): gate.in_flight for name, gate in gates.items()}
+        yield gauge("mana_llm_provider_in_flight", "Requests at the provider.", ("provider",), inside)
+        waiting = {(name,): gate.waiting for name, gate in gates.items()}
+        yield gauge("mana_llm_provider_queue_length", "Requests that wait for a place.", ("provider",), waiting)
+        yield counter("mana_llm_config_reloads", "Configurations read again.", ("result",), self._reloads)
+        text, well = "1 if the aliases that were read last could be used.", {(): int(self._reloaded_well)}
+        yield gauge("mana_llm_config_last_reload_successful", text, (), well)
+        dropped = {(): self._sources.dropped()}
+        yield counter("mana_llm_log_lines_dropped", "Log lines that nobody took in time.", (), dropped)
+        yield gauge("mana_llm_build_info", "The version.", ("version",), {(self._sources.version,): 1})

@@ -26,6 +26,7 @@ class LiveStream:
         self._usage: Any = None
         self._read_bytes = 0
         self.on_failure: Callable[[ProviderError], None] | None = None
+        self.on_close: Callable[[], None] | None = None
 
     @property
     def done(self) -> bool:
@@ -39,7 +40,7 @@ class LiveStream:
 
     @property
     def prompt_cut(self) -> bool:
-        """Whether the provider is known to have dropped a part of the prompt: told by the last bytes, if at all."""
+        """Whether the provider is known to drop a part of the prompt: certain at once, told at the end, or never."""
         return bool(getattr(self._decoder, "prompt_cut", False))
 
     async def begin(self) -> None:
@@ -86,6 +87,9 @@ class LiveStream:
             self._response.finish()
         else:
             self._response.close()
+        if self.on_close:
+            on_close, self.on_close = self.on_close, None
+            on_close()
 
     async def _more(self) -> list[ChatChunk]:
         data = await self._response.read()
@@ -106,16 +110,19 @@ class Answer:
     """Who answered, and the answer: `completion` of a plain request, `stream` of a streamed one, or
     `embeddings`.
 
-    `attempts` counts the providers that were asked; `waited_s` is the time that they took, all together.
+    Whoever holds it closes it, unless it is whole.
     """
 
-    __slots__ = ("attempts", "completion", "embeddings", "ignored", "stream", "target", "waited_s")
+    __slots__ = ("completion", "embeddings", "ignored", "stream", "target")
 
     def __init__(self, target: Target, ignored: tuple[str, ...]) -> None:
         self.target = target
         self.ignored = ignored
-        self.attempts = 1
-        self.waited_s = 0.0
         self.completion: ChatCompletion | None = None
         self.stream: LiveStream | None = None
         self.embeddings: Embeddings | None = None
+
+    def close(self) -> None:
+        """Let go of what a stream holds; nothing for a whole answer."""
+        if self.stream:
+            self.stream.close()

@@ -34,16 +34,19 @@ class Ways(msgspec.Struct, frozen=True):
 class Task:
     """What an attempt is to do: which request, for which target, within which limits.
 
-    `asked_s` is the instant at which the call was sent, 0.0 before: from then on the gateway waits.
+    `asked_s` is the instant at which the call was sent, 0.0 before: from then on the gateway waits. `waited_s` is how
+    long it waited for an answer that came, `connect_s` what of that went into connecting.
     """
 
-    __slots__ = ("asked_s", "limits", "request", "target")
+    __slots__ = ("asked_s", "connect_s", "limits", "request", "target", "waited_s")
 
     def __init__(self, request: Request, target: Target, limits: Limits) -> None:
         self.request = request
         self.target = target
         self.limits = limits
         self.asked_s = 0.0
+        self.connect_s = 0.0
+        self.waited_s = 0.0
 
 
 def attempt(ways: Ways, provider: Provider, task: Task) -> Awaitable[Answer]:
@@ -63,42 +66,45 @@ async def _attempt_embeddings(ways: Ways, provider: Provider, request: Embedding
     """Every call of the request, one after the other; the first that fails ends the attempt."""
     calls = provider.encode_embeddings(request, task.target.model)
     answer = Answer(task.target, calls[0].ignored)
-    bodies = []
+    bodies: list[bytes] = []
     task.asked_s = ways.clock.now_s()
     deadline_s = task.asked_s + task.limits.total_s
     for call in calls:
         left_s = max(deadline_s - ways.clock.now_s(), MIN_CALL_S)
         response = await ways.transport.send(call, msgspec.structs.replace(task.limits, total_s=left_s))
+        task.connect_s += response.connect_s
         try:
             if response.status != 200 or _media_type(response) != provider.plain_type:
                 await _refused(provider, response)
-            bodies.append(await response.read_all(ANSWER_BYTES_MAX))
+            # One bound for all of them, since all are held at once.
+            bodies.append(await response.read_all(ANSWER_BYTES_MAX - sum(map(len, bodies))))
         finally:
             response.close()
-    answer.waited_s = ways.clock.now_s() - task.asked_s
+    task.waited_s = ways.clock.now_s() - task.asked_s
     answer.embeddings = provider.decode_embeddings(bodies, request)
     return answer
 
 
 async def _attempt_chat(ways: Ways, provider: Provider, request: ChatRequest, task: Task) -> Answer:
     """One call. A streamed answer is returned when its first delta with content has come."""
-    if provider.question(request, task.target.model) is not None or provider.urls_to_fetch(request):
-        task.limits = await ways.preparation.prepare(provider, request, task.target, task.limits)
+    if provider.questions(request, task.target.model) or provider.urls_to_fetch(request):
+        await _prepare(ways, provider, request, task)
     call = provider.encode_chat(request, task.target.model)
     task.asked_s = ways.clock.now_s()
     response = await ways.transport.send(call, task.limits)
+    task.connect_s = response.connect_s
     try:
         expected = provider.stream_type if request.stream else provider.plain_type
         if response.status != 200 or _media_type(response) != expected:
             await _refused(provider, response)
         answer = Answer(task.target, call.ignored)
         if request.stream:
-            answer.stream = LiveStream(response, provider.open_stream(request))
+            answer.stream = LiveStream(response, provider.open_stream(request, task.target.model))
             await answer.stream.begin()
-            answer.waited_s = ways.clock.now_s() - task.asked_s
+            task.waited_s = ways.clock.now_s() - task.asked_s
         else:
             body = await response.read_all(ANSWER_BYTES_MAX)
-            answer.waited_s = ways.clock.now_s() - task.asked_s
+            task.waited_s = ways.clock.now_s() - task.asked_s
             answer.completion = provider.decode_chat(body, request)
             response.close()
     except BaseException:
@@ -106,6 +112,18 @@ async def _attempt_chat(ways: Ways, provider: Provider, request: ChatRequest, ta
         response.close()
         raise
     return answer
+
+
+async def _prepare(ways: Ways, provider: Provider, request: ChatRequest, task: Task) -> None:
+    """Know and fetch what the request needs, out of the task's time."""
+    began_s = ways.clock.now_s()
+    try:
+        task.limits = await ways.preparation.prepare(provider, request, task.target, task.limits)
+    except ProviderError as error:
+        if error.health != "none":
+            # It was asked about its model and failed: that counts as any call to it does.
+            task.asked_s = began_s
+        raise
 
 
 async def _refused(provider: Provider, response: UpstreamResponse) -> NoReturn:

@@ -46,6 +46,13 @@ class Catalogue:
             return None
         return known.get(model) or _of_relative(known, model)
 
+    def lack(self, target: Target, needs: Iterable[str]) -> str | None:
+        """The first of `needs` that the model is not known to do; None if there is none, or nothing is known of it."""
+        facts = self.facts(target.provider, target.model)
+        if facts is None or not facts.can:
+            return None
+        return next((need for need in needs if need not in facts.can), None)
+
 
 def _of_relative(known: Mapping[str, Facts], model: str) -> Facts | None:
     bare, variant, rest = model.partition(":")

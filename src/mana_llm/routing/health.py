@@ -5,14 +5,20 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Final
 
-from mana_llm.kit.breaker import GRANTED, Breaker
+import msgspec
+
+from mana_llm.kit.breaker import GRANTED, Breaker, State
 from mana_llm.ports import Clock
-from mana_llm.schema.errors import ProviderError
+from mana_llm.schema.errors import ProviderConnectError, ProviderError
 
 _log: Final = logging.getLogger(__name__)
 
 PARKED_S: Final = 600.0
 """Seconds that a provider rests after it said that our account is out of quota."""
+
+WISH_S_MAX: Final = 86_400.0
+"""The longest Retry-After that is kept: limits are lifted within a day, and a longer one is likely to be an error
+that would take the provider out until the gateway is started anew."""
 
 Listener = Callable[[str, bool], None]
 """Told `(provider, healthy)` at every transition."""
@@ -29,12 +35,29 @@ class HealthPolicy:
         self.stretch = stretch
 
 
+class ProviderHealth(msgspec.Struct, frozen=True):
+    """One provider's health as operators are shown it.
+
+    `last_error` is the class of the last of the failures in a row, None without any. Instants are Unix seconds:
+    `last_success_at` of the last success that counted, a request's or a probe's (None before the first),
+    `unhealthy_until` of the end of a back-off that runs (None if none does).
+    """
+
+    healthy: bool
+    state: State
+    consecutive_failures: int
+    last_error: str | None
+    last_success_at: float | None
+    unhealthy_until: float | None
+
+
 class ProviderHealthCache:
     """The health of every provider; see `kit.breaker` for the states."""
 
     def __init__(self, providers: Iterable[str], policy: HealthPolicy, clock: Clock) -> None:
         self._breakers = {name: Breaker(policy.failures_max) for name in providers}
         self._policy = policy
+        self._clock = clock
         self._now_s = clock.now_s
         self._listeners: list[Listener] = []
         self._last_error: dict[str, ProviderError] = {}
@@ -47,6 +70,10 @@ class ProviderHealthCache:
         """Whether a request would be admitted now."""
         breaker = self._breakers.get(provider)
         return breaker is None or breaker.admits(self._now_s())
+
+    def in_doubt(self, provider: str) -> bool:
+        """Whether the last that was heard of the provider was a failure, forgiven or not."""
+        return self._breakers[provider].failures > 0
 
     def take(self, provider: str) -> int:
         """Admit one request: its permit, 0 if it may not go. Each is followed by one `mark_healthy`,
@@ -64,13 +91,12 @@ class ProviderHealthCache:
         an answer that was begun before says nothing about a rest that came after.
         """
         breaker = self._breakers[provider]
-        if not breaker.failures or (breaker.until_s and permit not in (None, breaker.trial)):
-            return
-        was_out = bool(breaker.until_s)
-        breaker.succeed()
-        self._last_error.pop(provider, None)
-        if was_out:
-            self._tell(provider, healthy=True)
+        if not breaker.failures:
+            # Every request that is answered comes through here.
+            breaker.verdicts += 1
+            breaker.succeeded_s = self._now_s()
+        elif not breaker.until_s or permit in (None, breaker.trial):
+            self._recover(provider)
 
     def mark_unhealthy(self, provider: str, error: ProviderError, permit: int = GRANTED) -> None:
         """The provider failed with `error`, whose class says how much that weighs."""
@@ -79,16 +105,38 @@ class ProviderHealthCache:
             breaker.back(permit)
             return
         was_out = bool(breaker.until_s)
-        self._last_error[provider] = error
         if error.health == "parked":
             breaker.park(permit, now_s + PARKED_S)
         elif error.retry_after_s is not None:
             # The provider named the moment itself; up to 5 % later, so that not all come at once.
-            breaker.park(permit, now_s + error.retry_after_s * (1 + (self._policy.stretch() - 1) / 10))
+            wish_s = min(error.retry_after_s, WISH_S_MAX)
+            breaker.park(permit, now_s + wish_s * (1 + (self._policy.stretch() - 1) / 10))
         else:
-            breaker.fail(permit, now_s, self._policy.backoff_s * self._policy.stretch())
-        if breaker.until_s and not was_out:
-            self._tell(provider, healthy=False)
+            breaker.fail(permit, now_s, self._backoff_s(), curable=isinstance(error, ProviderConnectError))
+        self._learn(provider, error, was_out=was_out)
+
+    def moment(self, provider: str) -> int:
+        """A number for a probe to take at its start and bring along with its verdict."""
+        return self._breakers[provider].verdicts
+
+    def probe_succeeded(self, provider: str, seen: int) -> None:
+        """A probe that began at the moment `seen` was answered. Nothing comes of it if there is newer news, or if one
+        of the failures was more than a connect error or a failed probe.
+        """
+        breaker = self._breakers[provider]
+        if breaker.verdicts == seen and breaker.curable:
+            self._recover(provider)
+
+    def probe_failed(self, provider: str, error: ProviderError, seen: int) -> None:
+        """A probe that began at the moment `seen` failed: one failure, whatever the error asks for; nothing if there
+        is newer news.
+        """
+        breaker = self._breakers[provider]
+        if breaker.verdicts != seen:
+            return
+        was_out = bool(breaker.until_s)
+        breaker.fail(GRANTED, self._now_s(), self._backoff_s(), curable=True)
+        self._learn(provider, error, was_out=was_out)
 
     def rest(self, provider: str) -> ProviderError:
         """Why a provider rests, as the error that its next caller may be told; it knows how long it still rests."""
@@ -104,6 +152,38 @@ class ProviderHealthCache:
             for name, breaker in self._breakers.items()
             if breaker.state(now_s) != "healthy"
         }
+
+    def told(self, provider: str) -> ProviderHealth:
+        """What there is to tell of a provider, now."""
+        breaker, now_s, wall_s = self._breakers[provider], self._now_s(), self._clock.wall_s()
+        state, error = breaker.state(now_s), self._last_error.get(provider)
+        return ProviderHealth(
+            healthy=state == "healthy",
+            state=state,
+            consecutive_failures=breaker.failures,
+            last_error=error.reason if error else None,
+            # To the millisecond: two clocks are read one after the other.
+            last_success_at=round(wall_s - (now_s - breaker.succeeded_s), 3) if breaker.succeeded_s else None,
+            unhealthy_until=round(wall_s + (breaker.until_s - now_s), 3) if state == "tripped" else None,
+        )
+
+    def _backoff_s(self) -> float:
+        return self._policy.backoff_s * self._policy.stretch()
+
+    def _recover(self, provider: str) -> None:
+        breaker = self._breakers[provider]
+        was_out = bool(breaker.until_s)
+        breaker.succeed(self._now_s())
+        self._last_error.pop(provider, None)
+        if was_out:
+            self._tell(provider, healthy=True)
+
+    def _learn(self, provider: str, error: ProviderError, *, was_out: bool) -> None:
+        """Keep the error, and tell if it took the provider out."""
+        # A copy has no traceback: that would keep a whole request alive.
+        self._last_error[provider] = copy(error)
+        if self._breakers[provider].until_s and not was_out:
+            self._tell(provider, healthy=False)
 
     def _tell(self, provider: str, *, healthy: bool) -> None:
         for listener in self._listeners:

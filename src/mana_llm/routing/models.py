@@ -28,7 +28,7 @@ class ModelDirectory:
     def __init__(
         self, transport: Transport, entries: Iterable[ProviderEntry], aliases: AliasRegistry, clock: Clock
     ) -> None:
-        self._named = aliases.labels()
+        self._aliases = aliases
         self._transport = transport
         self._entries = [entry for entry in entries if entry.provider]
         self._now_s = clock.now_s
@@ -41,7 +41,7 @@ class ModelDirectory:
 
     def knows(self, label: str) -> bool:
         """Whether a name is an alias, an entry of a chain, or `provider/model` of a list that has come."""
-        return label in self._named or label in self._labels
+        return label in self._aliases.table.labels or label in self._labels
 
     def problem(self, provider: str) -> str | None:
         """Why a provider's list did not come, None if it did or was not asked for."""

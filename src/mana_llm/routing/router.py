@@ -1,69 +1,35 @@
-"""The walk: the entries of a chain in order, past whatever is dead, until one answers or none is left."""
+"""The walk: the entries of a chain in order, past whatever is dead, full or unable, until one answers.
+
+One path for plain and streamed requests and for embeddings. An alias that hedges has two walks along the one chain.
+"""
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
 
+import msgspec
+
+from mana_llm.kit.budget import HedgeBudget, RetryBudgets
 from mana_llm.ports import Observer, ProviderEntry
+from mana_llm.routing.admission import Admission, Gate
 from mana_llm.routing.answer import Answer
 from mana_llm.routing.attempt import Request, Task, Ways, attempt
+from mana_llm.routing.catalogue import Catalogue
 from mana_llm.routing.health import ProviderHealthCache
+from mana_llm.routing.hedge import race
+from mana_llm.routing.needs import needs_of
 from mana_llm.routing.preparation import TIMER_SLACK_S
-from mana_llm.schema.errors import (
-    DeadlineError,
-    GatewayError,
-    NoHealthyProviderError,
-    ProviderError,
-    ProviderTimeoutError,
-)
+from mana_llm.routing.walk import Walk, WalkLimits
+from mana_llm.schema.errors import ProviderCapabilityError, ProviderError, ProviderTimeoutError
+from mana_llm.schema.events import ANONYMOUS, Exchange, Visitor
 from mana_llm.schema.targets import Route, Target
-from mana_llm.schema.wire import Limits
-
-MIN_ATTEMPT_S: Final = 0.001
-RATE_LIMITED: Final = 429
 
 
-class WalkLimits:
-    """Seconds: `total_s` for the whole walk, the rest per attempt; `first_plain_s` is None where a plain answer
-    has no limit of its own on its first byte (its head comes with the whole body).
-    """
+class Guards(msgspec.Struct, frozen=True):
+    """What decides whether an entry is asked."""
 
-    def __init__(self, connect_s: float, idle_s: float, total_s: float, first_plain_s: float | None) -> None:
-        self.connect_s = connect_s
-        self.idle_s = idle_s
-        self.total_s = total_s
-        self.first_plain_s = first_plain_s
-
-
-class Walk:
-    """One request's way along its chain: what was tried, and why it was left.
-
-    `errors` are of the entries that were tried, `resting` of those that rest after failures. `asked` counts the
-    providers that were really asked: what is refused before it is sent is not.
-    """
-
-    __slots__ = ("asked", "attempts", "deadline_s", "errors", "left", "request", "resting", "route", "waited_s")
-
-    def __init__(self, request: Request, route: Route, deadline_s: float) -> None:
-        self.request = request
-        self.route = route
-        self.deadline_s = deadline_s
-        self.attempts: list[dict[str, str]] = []
-        self.errors: list[ProviderError] = []
-        self.left: tuple[Target, str] | None = None
-        self.waited_s = 0.0
-        self.resting: list[ProviderError] = []
-        self.asked = 0
-
-    def leave(self, target: Target, reason: str, detail: str) -> None:
-        """Note that an entry was skipped or failed."""
-        self.attempts.append({"model": target.label, "reason": reason, "detail": detail})
-        self.left = (target, reason)
-
-    def count(self, task: Task, error: BaseException) -> None:
-        """Count the provider if it was asked before it came to `error`, which learns of it."""
-        self.asked += bool(task.asked_s)
-        if isinstance(error, GatewayError):
-            error.asked = self.asked
+    health: ProviderHealthCache
+    admission: Admission
+    catalogue: Catalogue
 
 
 class ProviderRouter:
@@ -72,93 +38,215 @@ class ProviderRouter:
     def __init__(
         self,
         ways: Ways,
-        entries: dict[str, ProviderEntry],
-        health: ProviderHealthCache,
+        entries: Mapping[str, ProviderEntry],
+        guards: Guards,
+        limits: WalkLimits,
         observer: Observer,
     ) -> None:
         self._ways = ways
         self._entries = entries
-        self._health = health
+        self._health = guards.health
+        self._catalogue = guards.catalogue
+        self._gates = guards.admission.gates
+        self._queue_s = guards.admission.policy.wait_s
+        self._limits = limits
         self._observer = observer
         self._now_s = ways.clock.now_s
+        self._walking = 0
+        self._retries = RetryBudgets(entries)
+        self._hedges = HedgeBudget()
 
-    async def answer(self, request: Request, route: Route, limits: WalkLimits) -> Answer:
-        """The first answer that the chain gives.
+    async def answer(self, request: Request, route: Route, exchange: Exchange, client_s: float | None = None) -> Answer:
+        """The first answer that the chain gives; whoever gets it closes it. `client_s` is the client's own patience.
+
+        What the walk did is noted in `exchange`, as it happens.
 
         Raises:
             NoHealthyProviderError: if no entry answered; DeadlineError if the walk's time ran out.
             ProviderError: one that ends the walk: a direct model's own rate limit, or a request that no other
                 entry should see.
         """
-        walk = Walk(request, route, self._now_s() + limits.total_s)
-        for target in route.chain:
+        walk = Walk(request, route, exchange, self._limits)
+        walk.until(self._now_s(), client_s)
+        self._walking += 1
+        try:
+            hedge_after_s = route.policy.hedge_after_s
+            answer = await (self._hedged(walk, hedge_after_s) if hedge_after_s else self._walk_on(walk))
+        finally:
+            self._walking -= 1
+        if answer is None:
+            raise walk.exhausted()
+        return answer
+
+    async def _walk_on(self, walk: Walk) -> Answer | None:
+        """The first answer of the entries that were not stepped on yet; None if there is none.
+
+        Raises:
+            DeadlineError: if the walk's time ran out.
+        """
+        while target := walk.step():
             if walk.left:
                 self._observer.fallback(walk.left[0].label, target.label, walk.left[1])
-            answer = await self._try(walk, target, limits)
+            answer = await self._try(walk, target)
             if answer:
-                answer.attempts = walk.asked
-                answer.waited_s += walk.waited_s
                 return answer
             if self._now_s() >= walk.deadline_s - TIMER_SLACK_S:
-                raise _counted(walk, DeadlineError(route.asked, walk.attempts))
-        raise _counted(walk, _exhausted(walk))
+                raise walk.late()
+        return None
 
-    async def _try(self, walk: Walk, target: Target, limits: WalkLimits) -> Answer | None:
+    async def _hedged(self, walk: Walk, after_s: float) -> Answer | None:
+        self._hedges.earn()
+        answer, won = await race(lambda: self._walk_on(walk), after_s, lambda: self._may_hedge(walk))
+        if won is not None:
+            self._observer.hedge_ended("won" if won else "lost")
+        return answer
+
+    def _may_hedge(self, walk: Walk) -> bool:
+        """Whether there is somebody to hedge with, and something to pay for it."""
+        return any(self._usable(target) for target in walk.rest()) and self._hedges.spend()
+
+    async def _try(self, walk: Walk, target: Target) -> Answer | None:
         """Ask one entry; None if it was skipped or failed in a way that lets the walk go on."""
         entry = self._entries[target.provider]
-        if entry.provider is None:
-            walk.leave(target, "unconfigured", entry.hint)
+        if self._skips(walk, target, entry):
             return None
         permit = self._health.take(entry.name)
         if not permit:
-            walk.leave(target, "cache-unhealthy", "resting after failures")
-            walk.resting.append(self._health.rest(entry.name))
+            self._pass_by(walk, target)
             return None
-        task = Task(walk.request, target, self._limits(walk, entry, limits))
+        gate = self._gates[entry.name]
+        if not gate.enter_now():
+            self._health.give_back(entry.name, permit)
+            permit = await self._queue(walk, target, gate)
+            if not permit:
+                return None
+        answer: Answer | None = None
+        try:
+            if walk.exchange.attempts and self._health.in_doubt(entry.name):
+                answer = await self._retry(walk, target, permit)
+            else:
+                answer = await self._ask(walk, target, permit)
+        finally:
+            if answer and answer.stream:
+                # A stream keeps its place until it is closed.
+                answer.stream.on_close = gate.leave
+            else:
+                gate.leave()
+        return answer
+
+    def _skips(self, walk: Walk, target: Target, entry: ProviderEntry) -> bool:
+        """Whether an entry cannot be asked, whatever its state; the walk notes why."""
+        if entry.provider is None:
+            walk.leave(target, "unconfigured", entry.hint)
+            return True
+        if walk.route.policy.on_incapable == "skip" and (lack := self._catalogue.lack(target, needs_of(walk.request))):
+            walk.leave(target, "capability", f"it is not known to do {lack}")
+            return True
+        return False
+
+    async def _retry(self, walk: Walk, target: Target, permit: int) -> Answer | None:
+        """Ask a provider that has failed lately, after another one failed: if the budget for that allows it."""
+        if not self._retries.enter(target.provider, self._gates[target.provider].in_flight, self._walking):
+            self._health.give_back(target.provider, permit)
+            walk.leave(target, "retry-budget", "it has failed lately, and enough retries are under way")
+            return None
+        try:
+            return await self._ask(walk, target, permit)
+        finally:
+            self._retries.leave(target.provider)
+
+    async def _ask(self, walk: Walk, target: Target, permit: int) -> Answer | None:
+        """One attempt; health, metrics and the walk learn how it went."""
+        entry = self._entries[target.provider]
+        if entry.provider is None:
+            raise TypeError("an entry that is not configured is skipped")
+        task = Task(walk.request, target, walk.limits_for(entry, self._now_s()))
         try:
             answer = await attempt(self._ways, entry.provider, task)
         except ProviderError as error:
-            walk.count(task, error)
-            walk.waited_s += self._now_s() - task.asked_s if task.asked_s else 0.0
-            self._failed(task, error, permit)
-            walk.errors.append(error)
-            if not error.walks_on:
+            self._failed(walk, task, error, permit)
+            if not _goes_on(walk, target, error):
                 raise
-            walk.leave(target, error.reason, error.detail)
             return None
         except BaseException as error:
-            # The client left, or asked for what cannot be encoded, or our own fault: nothing about the provider.
-            walk.count(task, error)
-            self._health.give_back(entry.name, permit)
-            if task.asked_s:
-                left = isinstance(error, asyncio.CancelledError)
-                self._observer.attempt_ended(target, "cancelled" if left else type(error).__name__)
+            self._abandoned(walk, task, error, permit)
             raise
-        walk.asked += 1
-        self._succeeded(target, answer, permit)
+        self._succeeded(walk, task, answer, permit)
         return answer
 
-    def _limits(self, walk: Walk, entry: ProviderEntry, limits: WalkLimits) -> Limits:
-        left_s = max(walk.deadline_s - self._now_s(), MIN_ATTEMPT_S)
-        first_s = entry.first_s if walk.request.stream else limits.first_plain_s
-        return Limits(limits.connect_s, first_s, limits.idle_s, left_s)
+    async def _queue(self, walk: Walk, target: Target, gate: Gate) -> int:
+        """Wait for a place: the permit to go, 0 if the walk goes on instead.
 
-    def _succeeded(self, target: Target, answer: Answer, permit: int) -> None:
+        Where no later entry could be asked now, the wait is as long as the request may take; nowhere longer than the
+        first content may.
+        """
+        exchange, began_s = walk.exchange, self._now_s()
+        wait_s = walk.deadline_s - began_s
+        if any(self._usable(later) for later in walk.rest()):
+            wait_s = min(wait_s, self._queue_s)
+        first_s = walk.route.policy.ttft_s or self._limits.first_s
+        seated = await gate.enter(_visitor(exchange), wait_s if first_s is None else min(wait_s, first_s), first_s)
+        exchange.queued_s += self._now_s() - began_s
+        if not seated:
+            walk.leave(target, "saturated", f"all {gate.max_concurrent} places are taken")
+            walk.waits_s.append(gate.expected_wait_s())
+            return 0
+        # While it waited, the provider may have failed others.
+        permit = self._health.take(target.provider)
+        if not permit:
+            gate.leave()
+            self._pass_by(walk, target)
+        return permit
+
+    def _usable(self, target: Target) -> bool:
+        """Whether an entry could be asked at once."""
+        gate = self._gates[target.provider]
+        return (
+            self._entries[target.provider].provider is not None
+            and self._health.is_healthy(target.provider)
+            and not (gate.max_concurrent and gate.in_flight >= gate.max_concurrent)
+        )
+
+    def _pass_by(self, walk: Walk, target: Target) -> None:
+        walk.leave(target, "cache-unhealthy", "resting after failures")
+        walk.resting.append(self._health.rest(target.provider))
+
+    def _succeeded(self, walk: Walk, task: Task, answer: Answer, permit: int) -> None:
+        target, exchange = task.target, walk.exchange
+        exchange.attempts += 1
+        exchange.waited_s += task.waited_s
+        exchange.connect_s += task.connect_s
         self._health.mark_healthy(target.provider, permit)
         self._observer.attempt_ended(target, "ok")
         if answer.stream:
             answer.stream.on_failure = lambda error: self._broke(target, error)
 
-    def _failed(self, task: Task, error: ProviderError, permit: int) -> None:
-        target = task.target
+    def _failed(self, walk: Walk, task: Task, error: ProviderError, permit: int) -> None:
+        target, now_s = task.target, self._now_s()
         error.provider = target.provider
-        if isinstance(error, ProviderTimeoutError) and task.limits.total_s < task.limits.connect_s:
-            # It was given only what others had left of the walk's time: too little to be judged by.
+        if isinstance(error, ProviderTimeoutError) and not _had_its_time(walk, task, now_s):
             self._health.give_back(target.provider, permit)
         else:
             self._health.mark_unhealthy(target.provider, error, permit)
         if task.asked_s:
-            self._observer.attempt_ended(target, error.reason)
+            self._spent(walk, task, error.reason)
+
+    def _abandoned(self, walk: Walk, task: Task, error: BaseException, permit: int) -> None:
+        """The client left or another answered first, or it asked for what cannot be encoded, or it is our own fault:
+        nothing about the provider.
+        """
+        self._health.give_back(task.target.provider, permit)
+        if task.asked_s:
+            left = isinstance(error, asyncio.CancelledError)
+            self._spent(walk, task, "cancelled" if left else type(error).__name__)
+
+    def _spent(self, walk: Walk, task: Task, status: str) -> None:
+        """Account for a provider that was asked and gave no answer."""
+        exchange = walk.exchange
+        exchange.attempts += 1
+        exchange.waited_s += self._now_s() - task.asked_s
+        exchange.connect_s += task.connect_s
+        self._observer.attempt_ended(task.target, status)
 
     def _broke(self, target: Target, error: ProviderError) -> None:
         """A stream failed after its content had begun: the provider's health hears of it."""
@@ -167,16 +255,28 @@ class ProviderRouter:
         self._observer.stream_broke(target, error.reason)
 
 
-def _exhausted(walk: Walk) -> GatewayError:
-    """What the client is told when nobody answered: a direct model's 429 is its own, all else a 503."""
-    said = [*walk.errors, *walk.resting]
-    waits = [error.retry_after_s for error in said if error.retry_after_s is not None]
-    if walk.route.alias is None and said and said[0].status == RATE_LIMITED:
-        return said[0]
-    return NoHealthyProviderError(walk.route.asked, walk.attempts, min(waits) if waits else None)
+def _visitor(exchange: Exchange) -> Visitor:
+    """As whom a request waits. Where nobody needs a key, its address stands for its caller."""
+    return Visitor(exchange.peer if exchange.caller == ANONYMOUS else exchange.caller, exchange.lane)
 
 
-def _counted(walk: Walk, error: GatewayError) -> GatewayError:
-    """The error, knowing how many providers were asked."""
-    error.asked = walk.asked
-    return error
+def _had_its_time(walk: Walk, task: Task, now_s: float) -> bool:
+    """Whether a provider that was too slow can be judged by it: not if others, or an impatient client, left it less
+    than the gateway itself gives.
+    """
+    if task.limits.total_s < task.limits.connect_s:
+        return False
+    return walk.patient or now_s < walk.deadline_s - TIMER_SLACK_S
+
+
+def _goes_on(walk: Walk, target: Target, error: ProviderError) -> bool:
+    """Whether the next entry is asked after `error`; the walk notes why."""
+    policy = walk.route.policy
+    if isinstance(error, ProviderCapabilityError) and policy.on_incapable == "skip":
+        walk.leave(target, "capability", error.detail)
+        return True
+    walk.errors.append(error)
+    if not error.walks_on and error.reason not in policy.fallback_on:
+        return False
+    walk.leave(target, error.reason, error.detail)
+    return True

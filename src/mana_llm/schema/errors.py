@@ -16,13 +16,16 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
-    asked: int = 0
-    """How many providers were asked before it came to this."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+
+    @property
+    def reason(self) -> str:
+        """The word for it in attempts, metrics and the log: the class's name."""
+        return type(self).__name__
 
     def headers(self) -> dict[str, str]:
         """Further header fields of the answer."""
@@ -60,6 +63,19 @@ class StoppingError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down; send the request again.")
+
+
+class CrowdedError(GatewayError):
+    """More clients are connected than this machine lets the gateway hold; its log says which limit it is."""
+
+    status = 503
+    type = code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway has too many connections; send the request again in a moment.")
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
 
 
 class ClientLeftError(GatewayError):
@@ -121,11 +137,6 @@ class ProviderError(GatewayError):
         self.provider = ""
         if health is not None:
             self.health = health
-
-    @property
-    def reason(self) -> str:
-        """The word for it in attempts and metrics: the class's name."""
-        return type(self).__name__
 
     def headers(self) -> dict[str, str]:
         return retry_after_header(self.retry_after_s)
@@ -222,7 +233,10 @@ class ProviderRequestError(ProviderError):
 
 
 class NoHealthyProviderError(GatewayError):
-    """The chain is exhausted. `attempts` has one row per entry: `{"model", "reason", "detail"}`."""
+    """The chain is exhausted. `attempts` has one row per entry: `{"model", "reason", "detail"}`.
+
+    `in_vain` says that there is no use in coming again at once; it is not set where places were merely taken.
+    """
 
     status = 503
     type = code = "no_healthy_provider"
@@ -232,10 +246,12 @@ class NoHealthyProviderError(GatewayError):
         super().__init__(f"No provider could answer {asked!r} ({tried}). See error.attempts.")
         self.attempts = attempts
         self.retry_after_s = retry_after_s
+        self.in_vain = True
 
     def headers(self) -> dict[str, str]:
         # The chain was walked already: a client that repeats at once only multiplies an outage.
-        return {"x-should-retry": "false", **retry_after_header(self.retry_after_s)}
+        said = {"x-should-retry": "false"} if self.in_vain else {}
+        return {**said, **retry_after_header(self.retry_after_s)}
 
     def body(self) -> dict[str, Any]:
         body = super().body()

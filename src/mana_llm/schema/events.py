@@ -1,7 +1,24 @@
 """What is known of one client request, from its first byte to its end."""
 
+from typing import Final, Literal
+
+import msgspec
+
 from mana_llm.schema.targets import Target
 from mana_llm.schema.usage import Usage
+
+ANONYMOUS: Final = "anonymous"
+"""The caller's name where nobody needs a key."""
+
+Lane = Literal["interactive", "batch"]
+"""Somebody waits for an interactive answer; work of the batch lane waits until nobody does."""
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who waits for a place at a provider: callers of one lane take turns."""
+
+    caller: str
+    lane: Lane = "interactive"
 
 
 class Exchange:
@@ -13,7 +30,10 @@ class Exchange:
     model is known here, so that clients cannot create series. `prompt_cut` says that the provider is known to have
     dropped a part of the prompt. `asked` is the model's name as the client gave it, shortened, for the log alone.
     `lane` is `interactive` or `batch`. `queued_s` was spent waiting for a place at a provider, `connect_s` on
-    connecting. `error` is the word for what went wrong, None if nothing did; it is told of a broken stream too.
+    connecting, `waited_s` on waiting for providers (connecting included), those that failed too. `attempts` counts
+    the providers that were really asked. `peer` is the client's address. `error` is the word
+    for what went wrong, None if nothing did; it is told of a broken stream too. `cost_usd` is worked out
+    at the end, None where a price is not known.
     """
 
     __slots__ = (
@@ -24,12 +44,14 @@ class Exchange:
         "caller",
         "config",
         "connect_s",
+        "cost_usd",
         "ended_s",
         "error",
         "first_s",
         "lane",
         "model",
         "overhead_s",
+        "peer",
         "prompt_cut",
         "queued_s",
         "request_id",
@@ -37,6 +59,7 @@ class Exchange:
         "stream",
         "target",
         "usage",
+        "waited_s",
     )
 
     def __init__(self, request_id: str, began_s: float) -> None:
@@ -56,7 +79,10 @@ class Exchange:
         self.prompt_cut = False
         self.asked = ""
         self.stream = False
-        self.lane = "interactive"
+        self.lane: Lane = "interactive"
         self.queued_s = 0.0
         self.connect_s = 0.0
+        self.waited_s = 0.0
+        self.peer = ""
         self.error: str | None = None
+        self.cost_usd: float | None = None

@@ -64,6 +64,11 @@ class Settings:
         "Address to listen on. Beyond loopback a caller key is required (see GPU_API_KEY).",
     )
     log_level: str = setting("LOG_LEVEL", "info", "debug, info, warning or error.", choices=LOG_LEVELS)
+    access_log: bool = setting(
+        "MANA_LLM_ACCESS_LOG",
+        default=True,
+        text="A line on standard error for every request: JSON, or text on a terminal. Never with words of a prompt.",
+    )
     ollama_url: str = setting("OLLAMA_URL", "http://localhost:11434", "Where Ollama is. Empty: not used.", url=True)
     ollama_default_model: str = setting("OLLAMA_DEFAULT_MODEL", "gemma3:4b", "Model that `ollama` alone means.")
     ollama_timeout: float = setting(
@@ -71,6 +76,12 @@ class Settings:
         120.0,
         "Seconds to wait for Ollama's first token; it may be loading a model.",
         low=0.001,
+    )
+    ollama_max_concurrent: int = setting(
+        "OLLAMA_MAX_CONCURRENT",
+        3,
+        "Requests that Ollama is given at once; the others wait or go on. 0: no limit.",
+        low=0,
     )
     google_api_key: Secret = setting("GOOGLE_API_KEY", Secret(), "Key for Google Gemini.")
     google_base_url: str = setting(
@@ -97,6 +108,13 @@ class Settings:
     )
     gpu_api_key: Secret = setting("GPU_API_KEY", Secret(), "The key that callers must send. Empty: none needed.")
     api_keys: tuple[Secret, ...] = setting("API_KEYS", (), "Further caller keys, comma-separated.", secret=True)
+    batch_keys: tuple[Secret, ...] = setting(
+        "MANA_LLM_BATCH_KEYS",
+        (),
+        "Further caller keys, comma-separated, whose requests wait behind all others unless their header "
+        "X-Mana-LLM-Lane says interactive.",
+        secret=True,
+    )
     allow_anonymous: bool = setting(
         "MANA_LLM_ALLOW_ANONYMOUS", default=False, text="true: start beyond loopback without a caller key."
     )
@@ -110,7 +128,41 @@ class Settings:
     )
     idle_s: float = setting("MANA_LLM_IDLE_S", 60.0, "Seconds of silence allowed within an answer.", low=0.001)
     total_s: float = setting("MANA_LLM_TOTAL_S", 600.0, "Seconds for a whole request, fallbacks included.", low=0.001)
+    max_concurrent: tuple[str, ...] = setting(
+        "MANA_LLM_MAX_CONCURRENT",
+        (),
+        "Requests that other providers are given at once: provider=number, comma-separated, such as groq=10. "
+        "Those not named have no limit.",
+    )
+    queue_max: int = setting(
+        "MANA_LLM_QUEUE_MAX", 256, "Requests that may wait for one provider's place. 0: none waits.", low=0
+    )
+    queue_s: float = setting(
+        "MANA_LLM_QUEUE_S",
+        2.0,
+        "Seconds to wait for a place before the next entry of the chain is tried; the last one is waited for.",
+        low=0,
+    )
+    workers: int = setting(
+        "MANA_LLM_WORKERS",
+        1,
+        "Processes that serve. Each has its own health and its share of OLLAMA_MAX_CONCURRENT, at least 1.",
+        low=1,
+        high=256,
+    )
+    soft_commit_s: float = setting(
+        "MANA_LLM_SOFT_COMMIT_S",
+        15.0,
+        "Seconds without content after which a stream is begun, with keep-alives as far apart. 0: never.",
+        low=0,
+    )
     drain_s: float = setting("MANA_LLM_DRAIN_S", 25.0, "Seconds that SIGTERM leaves to running requests.", low=0)
+    drain_accept_s: float = setting(
+        "MANA_LLM_DRAIN_ACCEPT_S",
+        5.0,
+        "Seconds of them in which new requests are served too, until load balancers have noticed. Less if none come.",
+        low=0,
+    )
     body_bytes_max: int = setting(
         "MANA_LLM_BODY_BYTES_MAX", 20 * 1024 * 1024, "Largest request body, in bytes.", low=1024
     )
@@ -140,6 +192,13 @@ class Settings:
     health_backoff_s: float = setting(
         "MANA_LLM_HEALTH_BACKOFF_S", 60.0, "Seconds that a provider stays out (times 1 to 1.5).", low=0
     )
+    probe_interval_s: float = setting(
+        "MANA_LLM_PROBE_INTERVAL_S",
+        30.0,
+        "Seconds between two free requests that ask a provider whether it is there (times 0.8 to 1.2). 0: none.",
+        low=0,
+    )
+    probe_timeout_s: float = setting("MANA_LLM_PROBE_TIMEOUT_S", 3.0, "Seconds for one of them.", low=0.001)
     proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """The proxy variables that are set (HTTPS_PROXY and kin, either case): they may hold a password."""
     environment: tuple[tuple[str, Secret], ...] = field(default=(), repr=False, compare=False)
@@ -148,7 +207,7 @@ class Settings:
     @property
     def caller_keys(self) -> tuple[Secret, ...]:
         """Every key that a caller may use."""
-        return tuple(key for key in (self.gpu_api_key, *self.api_keys) if key.reveal())
+        return tuple(key for key in (self.gpu_api_key, *self.api_keys, *self.batch_keys) if key.reveal())
 
 
 def specs() -> list[dataclasses.Field[Any]]:

@@ -1,0 +1,68 @@
+"""What models used and what that costs by the published prices; per model, never by request."""
+
+from typing import Final
+
+from mana_llm.schema.models import Facts
+from mana_llm.schema.usage import Usage
+
+TOKENS_PER_MTOK: Final = 1_000_000
+
+
+class Price:
+    """USD per token. `input_usd` and `output_usd` are None where nobody published them; `discount_usd` is what input
+    that the provider had in its cache costs less, 0.0 where no price of its own is published.
+    """
+
+    __slots__ = ("discount_usd", "input_usd", "output_usd")
+
+    def __init__(self, facts: Facts | None) -> None:
+        self.input_usd = _per_token(facts.input_usd_per_mtok) if facts else None
+        self.output_usd = _per_token(facts.output_usd_per_mtok) if facts else None
+        cached_usd = _per_token(facts.cached_usd_per_mtok) if facts else None
+        self.discount_usd = 0.0
+        if self.input_usd is not None and cached_usd is not None:
+            self.discount_usd = self.input_usd - cached_usd
+
+
+class Spending:
+    """What one model used so far, in tokens, and its cost. `unpriced` tokens are not in the cost."""
+
+    __slots__ = ("cached", "cost_usd", "price", "reasoning", "tokens_in", "tokens_out", "unpriced")
+
+    def __init__(self, price: Price) -> None:
+        self.price = price
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.cached = 0
+        self.reasoning = 0
+        self.unpriced = 0
+        self.cost_usd = 0.0
+
+    def add(self, usage: Usage) -> float | None:
+        """Count one answer's usage; gives its cost in USD, None where a price that it needs is not known."""
+        tokens_in, tokens_out = usage.tokens_in, usage.tokens_out
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        details = usage.completion_tokens_details
+        if details is not None and details.reasoning_tokens:
+            self.reasoning += max(details.reasoning_tokens, 0)
+        cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+        price = self.price
+        if price.input_usd is None or (price.output_usd is None and tokens_out):
+            cost_usd = None
+            self.unpriced += tokens_in + tokens_out
+        else:
+            cost_usd = tokens_in * price.input_usd + tokens_out * (price.output_usd or 0.0)
+        if cached:
+            # A broken upstream may say anything; what was read from a cache is a part of what was read.
+            cached = min(max(cached, 0), tokens_in)
+            self.cached += cached
+            if cost_usd is not None:
+                cost_usd -= cached * price.discount_usd
+        if cost_usd is not None:
+            self.cost_usd += cost_usd
+        return cost_usd
+
+
+def _per_token(usd_per_mtok: float | None) -> float | None:
+    return None if usd_per_mtok is None else max(usd_per_mtok, 0.0) / TOKENS_PER_MTOK
