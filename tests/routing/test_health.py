@@ -218,6 +218,17 @@ def test_probe_heals_when_every_failure_was_a_connect_error_or_a_probe(later_s):
     assert health.cache.problems() == {}
 
 
+def test_probe_heals_when_a_connection_did_not_come_in_time():
+    """A machine that is switched off swallows connections: once it answers a probe, it is asked again."""
+    health = Health()
+    late = ProviderTimeoutError("No connection within 5 s.")
+    late.reached = False
+    health.fail(late)
+    health.fail(late)
+    health.probe_succeeds()
+    assert health.cache.told("a").healthy
+
+
 @pytest.mark.parametrize("later_s", LATER_S)
 @pytest.mark.parametrize("error", INCURABLE, ids=lambda error: error.reason)
 @pytest.mark.parametrize("place", [0, 1, 2])

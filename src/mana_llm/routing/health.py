@@ -9,7 +9,7 @@ import msgspec
 
 from mana_llm.kit.breaker import GRANTED, Breaker, State
 from mana_llm.ports import Clock
-from mana_llm.schema.errors import ProviderConnectError, ProviderError
+from mana_llm.schema.errors import ProviderError
 
 _log: Final = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class ProviderHealthCache:
             wish_s = min(error.retry_after_s, WISH_S_MAX)
             breaker.park(permit, now_s + wish_s * (1 + (self._policy.stretch() - 1) / 10))
         else:
-            breaker.fail(permit, now_s, self._backoff_s(), curable=isinstance(error, ProviderConnectError))
+            breaker.fail(permit, now_s, self._backoff_s(), curable=not error.reached)
         self._learn(provider, error, was_out=was_out)
 
     def moment(self, provider: str) -> int:

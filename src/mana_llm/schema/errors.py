@@ -122,6 +122,8 @@ class ProviderError(GatewayError):
     walks_on: ClassVar[bool] = True
     health: Health = "failure"
     code: str | None = "provider_error"
+    reached: bool = True
+    """Whether there was a connection at all: where there was none, a probe that gets through outweighs the failure."""
 
     def __init__(
         self,
@@ -146,6 +148,7 @@ class ProviderConnectError(ProviderError):
     """No connection came about: refused, unreachable, name not found, TLS not trusted, pool full."""
 
     type = code = "provider_connect"
+    reached = False
 
 
 class ProviderTimeoutError(ProviderError):

@@ -36,9 +36,9 @@ class Dialler:
         except OSError as error:
             # TimeoutError is an OSError, and so is the kernel's own ETIMEDOUT: only the deadline knows.
             if deadline.expired():
-                raise ProviderTimeoutError(
-                    f"No connection to {self._origin}{self._via} within {connect_s:g} s."
-                ) from error
+                late = ProviderTimeoutError(f"No connection to {self._origin}{self._via} within {connect_s:g} s.")
+                late.reached = False
+                raise late from error
             raise ProviderConnectError(self._explain(error)) from error
 
     async def _open(self, connection: Connection) -> None:
