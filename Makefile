@@ -17,7 +17,7 @@ STALE := rebuild
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve check test test-long test-clients bench docs catalogue lock clean rebuild
+.PHONY: help install demo serve check test test-long test-clients bench faults docs catalogue lock clean rebuild
 
 # Clients that depend on each other's past cannot share an environment: instructor, litellm and the rest each want
 # another openai. So each has its own, built when its tests are run, and `make install` stays light.
@@ -57,6 +57,9 @@ test-clients: install $(CLIENTS:%=.venv-clients/%/.installed) ## run the tests t
 
 bench: install ## measure against the performance budget
 	@$(BIN)/python -m benchmarks
+
+faults: install ## run the scorecard of sixteen faults (ARGS='--gateway URL --model NAME' takes another gateway)
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
 docs: install ## write the pages that are made from the code and the tests
 	@$(BIN)/python -m docs.generate

@@ -25,14 +25,18 @@ class ProcessError(Exception):
 
 
 class Process:
-    """A child and everything it starts, in a session of its own, on one core. What it says goes to a file."""
+    """A child and everything it starts, in a session of its own, on one core. What it says goes to a file.
 
-    def __init__(self, command: Sequence[str], core: int, log: Path, environment: Mapping[str, str]) -> None:
+    A `core` of None leaves it where the system puts it.
+    """
+
+    def __init__(self, command: Sequence[str], core: int | None, log: Path, environment: Mapping[str, str]) -> None:
         self._log = log
         self.began_at = time.monotonic()
+        pinned = [] if core is None else [tool("taskset"), "-c", str(core)]
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                [tool("taskset"), "-c", str(core), *command],
+                [*pinned, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -76,7 +76,8 @@ def test_client_gets_a_500_when_there_is_a_bug(caplog):
 
     async def play():
         parts = (Authenticator(()), Unobserving(), SystemClock(), Ids("req-"))
-        app = Gateway(Services(*parts, _nothing, _nothing, Lifecycle()), {}, {"/broken": Endpoint({"GET": broken})})
+        services = Services(*parts, _nothing, _nothing, Lifecycle(), str)
+        app = Gateway(services, {}, {"/broken": Endpoint({"GET": broken})})
         async with edge(app) as running, client(running.port) as one:
             one.send(request("GET", "/broken") * 2)
             return [await one.answer() for _ in range(2)]

@@ -32,6 +32,7 @@ NAMES = {
     "mana_llm_config_reloads": "counter",
     "mana_llm_log_lines_dropped": "counter",
     "mana_llm_prompts_truncated": "counter",
+    "mana_llm_usage_estimated": "counter",
     "mana_llm_cancelled": "counter",
     "mana_llm_in_flight": "gauge",
     "mana_llm_provider_healthy": "gauge",
@@ -303,7 +304,7 @@ def test_series_do_not_grow_when_ten_thousand_models_answer():
     assert counted(text, "mana_llm_cost_usd_total", model="other") == pytest.approx(5.0)
     assert counted(text, "mana_llm_unpriced_tokens_total", model="other") == 5_000_000
     assert {sample.labels.get("model", "other") for sample in samples(text)} == {"other", "one"}
-    assert len(metrics._spending) == len(metrics._labels) == 2
+    assert len(metrics._used_of) == 2
 
 
 def samples(text: bytes):

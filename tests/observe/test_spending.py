@@ -2,7 +2,7 @@
 
 import pytest
 
-from mana_llm.observe.spending import Price, Spending
+from mana_llm.observe.spending import Price, Spending, Used
 from mana_llm.schema.models import Facts
 from mana_llm.schema.usage import Usage, usage_of
 
@@ -27,16 +27,17 @@ PRICED = Facts(input_usd_per_mtok=2.0, cached_usd_per_mtok=0.5, output_usd_per_m
 )
 def test_cost_is_the_published_prices_when_they_are_known(facts, usage, cost_usd):
     """Per million tokens, cached input at its own price, never negative, and nothing where a price is missing."""
-    spending = Spending(Price(facts))
-    found = spending.add(usage)
+    used = Used()
+    found = Spending(Price(facts), used, other=False).add(usage)
     assert found == (None if cost_usd is None else pytest.approx(cost_usd))
-    assert spending.cost_usd == pytest.approx(cost_usd or 0.0)
-    assert spending.unpriced == (usage.tokens_in + usage.tokens_out if cost_usd is None else 0)
+    assert used.cost_usd == pytest.approx(cost_usd or 0.0)
+    assert used.unpriced == (usage.tokens_in + usage.tokens_out if cost_usd is None else 0)
 
 
 def test_tokens_are_counted_by_kind_when_they_are_told():
     """Cached input is a part of the input, reasoning of the output; sums over all answers."""
-    spending = Spending(Price(PRICED))
+    used = Used()
+    spending = Spending(Price(PRICED), used, other=False)
     for _ in range(2):
         spending.add(usage_of(10, 5, cached=4, reasoning=3))
-    assert (spending.tokens_in, spending.tokens_out, spending.cached, spending.reasoning) == (20, 10, 8, 6)
+    assert (used.tokens_in, used.tokens_out, used.cached, used.reasoning) == (20, 10, 8, 6)

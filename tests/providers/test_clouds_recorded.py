@@ -265,6 +265,9 @@ def test_recorded_request_is_sent_on_whole_when_no_quirk_forbids(folder, recordi
     body = recording.request.get("json")
     if not isinstance(body, dict) or "messages" not in body:
         return
+    if folder == "mistral":
+        # Ids of calls that were blotted out have another form than the real ones, which are of nine characters.
+        body = json.loads(json.dumps(body).replace("call_REDACTED_", "REDACTED"))
     fields = decode_envelope(encode_json(body))
     request = msgspec.structs.replace(asked(stream=bool(body.get("stream"))), fields=fields)
     call = cloud(folder).encode_chat(request, body.get("model", "m"))

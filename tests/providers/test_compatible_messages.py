@@ -4,6 +4,8 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mana_llm.providers.base_url import base_of
 from mana_llm.providers.compatible import Compatible
@@ -42,7 +44,7 @@ def sent(provider, messages, **fields):
     return body["messages"], body, sorted(call.ignored)
 
 
-def called(call_id="call_00_random", **members):
+def called(call_id="random123", **members):
     """An assistant's turn with one call."""
     call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
     return {"role": "assistant", "content": None, "tool_calls": [call], **members}
@@ -82,6 +84,21 @@ def test_messages_stay_as_bytes_when_nothing_in_them_is_refused(text):
         assert text in row(name).encode_chat(request, "m").body
 
 
+@given(
+    before=st.integers(0, 3 * 64 * 1024),
+    after=st.sampled_from((0, 7, 70_000)),
+    filling=st.sampled_from(("A", "_", '"', "A" * 40 + '"')),
+)
+@settings(max_examples=150, deadline=None)
+def test_name_is_found_when_it_stands_anywhere_in_long_messages(before, after, filling):
+    """A name counts wherever it stands, in the gap of two looked-at pieces too; and nothing else is touched."""
+    text = (filling * (before // len(filling) + 1))[:before]
+    long = [{"role": "user", "content": text}, called(extra_content=SIGNED), {"role": "user", "content": "A" * after}]
+    assert sent(row("openai"), long)[0] == [long[0], called(), long[2]]
+    named = [{**long[0], "name": "ann"}, long[2]]
+    assert sent(row("groq"), named)[0] == [long[0], long[2]]
+
+
 def test_groq_gets_no_name_and_no_logprobs_when_a_client_gives_them():
     """It answers 400 to both; without them the request means the same, and they are named."""
     messages = [{"role": "user", "name": "ann", "content": "Hi"}, called()]
@@ -103,6 +120,13 @@ def test_tokens_are_refused_when_the_server_embeds_texts_only(name):
     else:
         (call,) = row(name).encode_embeddings(request, "m")
         assert json.loads(call.body)["input"] == [[1, 2], [3]]
+
+
+def test_tokens_are_refused_when_an_own_server_says_that_it_embeds_texts():
+    """A server of providers.yaml, such as LM Studio, has a word for it."""
+    request = EmbeddingsRequest({"input": msgspec.Raw(b"[[1,2],[3]]")}, "m", None, 2)
+    with pytest.raises(ProviderCapabilityError, match="check_embedding_ctx_length=False"):
+        custom(", quirks: [embeds-texts]").encode_embeddings(request, "m")
 
 
 @pytest.mark.parametrize("error", [None, "", {}, [], False])

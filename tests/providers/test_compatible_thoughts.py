@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mana_llm.providers import compatible_thoughts
 from mana_llm.providers.base_url import base_of
 from mana_llm.providers.compatible import Compatible
-from mana_llm.providers.compatible_thoughts import KEPT_BYTES_MAX, KEPT_MAX, ONE_BYTES_MAX, Thoughts
+from mana_llm.providers.compatible_thoughts import KEPT_BYTES_MAX, KEPT_MAX, ONE_BYTES_MAX, Thoughts, turn_of
 from mana_llm.providers.table import ROWS
 from mana_llm.providers.toolcalls import synthesised_id
 from mana_llm.schema.chat import ChatRequest
@@ -47,17 +47,52 @@ def sent(provider, *ids, **members):
 
 
 @pytest.mark.parametrize("lost", [{}, {"reasoning_content": None}, {"reasoning_content": ""}, {"reasoning": ""}])
-@pytest.mark.parametrize("kept", [("a", "b"), ("b",)])
-def test_reasoning_comes_back_when_the_client_lost_it(lost, kept):
-    """Absent, null or empty, it is put back by the id of any of the turn's calls."""
+@pytest.mark.parametrize("content", [None, "", " ", []])
+def test_reasoning_comes_back_when_the_client_lost_it(lost, content):
+    """Absent, null or empty, it is put back; and no text at all is the same however a client writes that."""
     provider = row()
     answered(provider, "a", "b", reasoning_content=THOUGHT)
-    assert sent(provider, *kept, **lost) == {
+    assert sent(provider, "a", "b", **lost, content=content) == {
         "role": "assistant",
-        "content": None,
-        "tool_calls": calls(*kept),
+        "content": content,
+        "tool_calls": calls("a", "b"),
         "reasoning_content": THOUGHT,
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a":1,"b":"\u00e9"}', '{ "b": "\\u00e9", "a": 1 }', '{"a": 1, "b": "\u00e9"}'],
+    ids=["same", "other", "spaced"],
+)
+@pytest.mark.parametrize("content", ["Wait.", [{"type": "text", "text": "Wait."}]], ids=["text", "part"])
+def test_reasoning_comes_back_when_the_client_writes_the_same_turn_otherwise(arguments, content):
+    """Arguments are known by what they say, and a text by its letters."""
+    provider = row()
+    turn = calls("a")
+    turn[0]["function"]["arguments"] = '{"a":1,"b":"\u00e9"}'
+    answered(provider, tool_calls=turn, content="Wait.", reasoning_content=THOUGHT)
+    replayed = calls("a")
+    replayed[0]["function"]["arguments"] = arguments
+    assert sent(provider, tool_calls=replayed, content=content)["reasoning_content"] == THOUGHT
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"content": "Another."},
+        {"tool_calls": calls("f:0", "f:1")},
+        {"tool_calls": [{**calls("f:0")[0], "function": {"name": "g", "arguments": "{}"}}]},
+        {"tool_calls": [{**calls("f:0")[0], "function": {"name": "f", "arguments": '{"city": "Oslo"}'}}]},
+    ],
+    ids=["text", "calls", "name", "arguments"],
+)
+def test_reasoning_is_told_to_nobody_else_when_ids_are_the_same(changed):
+    """A server that numbers its calls anew gives two conversations one id: only the whole turn is proof enough."""
+    provider = row()
+    answered(provider, "f:0", content="Said.", reasoning_content=THOUGHT)
+    assert sent(provider, "f:0", content="Said.")["reasoning_content"] == THOUGHT
+    assert "reasoning_content" not in sent(provider, "f:0", **{"content": "Said.", **changed})
 
 
 def test_reasoning_is_the_clients_when_it_sends_any():
@@ -84,18 +119,27 @@ def test_nothing_is_remembered_when_the_row_does_not_ask_for_it(name):
     assert sent(provider, "a").keys() == {"role", "content", "tool_calls"}
 
 
+def in_pieces(index, call, arguments):
+    """A call as a stream tells it: its head, then its arguments piece by piece."""
+    yield {"tool_calls": [{"index": index, **call, "function": {**call["function"], "arguments": ""}}]}
+    for piece in arguments:
+        yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
+
+
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=6), st.booleans())
 def test_streamed_reasoning_comes_back_when_the_client_lost_it(pieces, escaped):
     """The pieces of a stream are one text again, whichever way they are written."""
     provider = row()
     deltas = [{"content": None, "reasoning_content": piece} for piece in pieces]
-    deltas += [{"tool_calls": [{"index": 0, **calls("a")[0]}]}, {"tool_calls": [{"index": 1, **calls("b")[0]}]}]
+    deltas += [{"content": piece} for piece in pieces]
+    deltas += [*in_pieces(0, calls("a")[0], "{}"), *in_pieces(1, calls("b")[0], ["{}"])]
     events = [{"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     events.append({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
     body = b"".join(b"data: %b\n\n" % json.dumps(event, ensure_ascii=escaped).encode() for event in events)
     _, (done, *_) = streamed(provider.open_stream(ASKED), [body, b"data: [DONE]\n\n"])
     assert done
-    assert sent(provider, "b").get("reasoning_content", "") == "".join(pieces)
+    said = "".join(pieces)
+    assert sent(provider, "a", "b", content=said).get("reasoning_content", "") == said
 
 
 def test_streamed_reasoning_is_not_kept_when_the_answer_broke():
@@ -114,10 +158,10 @@ def test_memory_is_bounded_when_anything_is_kept(kept):
         patch.setattr(compatible_thoughts, "KEPT_MAX", 3)
         patch.setattr(compatible_thoughts, "KEPT_BYTES_MAX", 60)
         thoughts = Thoughts()
-        for call_id, size in kept:
-            thoughts.keep([call_id], b"x" * size)
-            assert bytes(thoughts.of([call_id])) == b"x" * size
-            sizes = [len(bytes(found)) for one in "abcdef" if (found := thoughts.of([one])) is not None]
+        for turn, size in kept:
+            thoughts.keep(turn.encode(), b"x" * size)
+            assert bytes(thoughts.of(turn.encode())) == b"x" * size
+            sizes = [len(bytes(found)) for one in "abcdef" if (found := thoughts.of(one.encode())) is not None]
             assert len(sizes) <= 3
             assert sum(sizes) == thoughts._bytes <= 60
 
@@ -125,7 +169,8 @@ def test_memory_is_bounded_when_anything_is_kept(kept):
 def test_reasoning_is_not_kept_when_it_is_absurd_or_its_ids_are_ours():
     """One text has a bound of its own, and ids that are made here tell no conversations apart."""
     thoughts = Thoughts()
-    thoughts.keep(["a"], b"x" * (ONE_BYTES_MAX + 1))
-    thoughts.keep([synthesised_id("null 0 0")], b"x")
-    assert thoughts.of(["a", synthesised_id("null 0 0")]) is None
+    thoughts.keep(b"a", b"x" * (ONE_BYTES_MAX + 1))
+    assert thoughts.of(b"a") is None
+    assert turn_of({"tool_calls": calls(synthesised_id("null 0 0"))}) is None
+    assert turn_of({"tool_calls": [{"function": {"name": "f"}}]}) is None
     assert (KEPT_MAX, KEPT_BYTES_MAX) == (10_000, 32 * 1024 * 1024)

@@ -40,10 +40,11 @@ def test_texts_go_in_batches_when_they_are_many():
     assert {call.endpoint.target for call in calls} == {f"/v1beta/models/{MODEL}:batchEmbedContents"}
 
 
-def test_ignored_names_the_user_when_it_was_given():
-    """What changes nothing is named, and sizes are sent only if they were asked for."""
-    (call,) = google().encode_embeddings(wish("a", fields={"user": "u", "input": "a"}), MODEL)
-    assert call.ignored == ("user",)
+def test_ignored_names_what_was_given_when_it_has_no_place_here():
+    """What changes nothing is named, null is nothing, and sizes are sent only if they were asked for."""
+    fields = {"user": "u", "input": "a", "input_type": "query", "encoding_format": "float", "truncate": None}
+    (call,) = google().encode_embeddings(wish("a", fields=fields), MODEL)
+    assert call.ignored == ("input_type", "user")
     assert json.loads(call.body)["requests"][0].keys() == {"model", "content"}
 
 

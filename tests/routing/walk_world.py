@@ -1,4 +1,4 @@
-"""The real router, health and admission on a clock that is turned by hand, before providers that do as they are told."""
+"""The real router, health and admission on a clock turned by hand, before providers that do as they are told."""
 
 import asyncio
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mana_llm.compose import Application
+from mana_llm.compose import parts
 from mana_llm.schema.chat import Fetched
 from mana_llm.schema.errors import ProviderTimeoutError, RequestError
 from mana_llm.settings import Settings
@@ -227,9 +227,8 @@ def test_fetch_goes_straight_out_when_a_proxy_is_set(contexts, scheme):
 
     async def main(watch, contexts):
         proxies = tuple((name, "http://10.0.0.9:3128") for name in ("HTTP_PROXY", "HTTPS_PROXY"))
-        application = Application(dataclasses.replace(Settings(), proxies=proxies, fetch_private=True))
-        fetcher = application._router()._ways.preparation._fetcher
-        await refusal(fetcher, f"{scheme}://images.test/")
+        settings = dataclasses.replace(Settings(), proxies=proxies, fetch_private=True)
+        await refusal(parts.fetcher(settings), f"{scheme}://images.test/")
         assert watch.dialled == [PUBLIC]
 
     run(main, contexts)

@@ -44,5 +44,6 @@ async def _demo(settings: Settings, listener: socket.socket, lines: LineWriter) 
         # Servers of providers.yaml are real: neither they nor aliases that name them take part.
         shipped = str(resources.files("mana_llm").joinpath("aliases.yaml"))
         simulated = dataclasses.replace(simulated, aliases_path=shipped, providers_path=os.devnull, environment=())
+        simulated = dataclasses.replace(simulated, workers=1)
         click.echo("Everything below is simulated: no model is asked.\n")
         await serve_until_stopped(simulated, listener, lines)

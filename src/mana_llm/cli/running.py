@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from mana_llm.cli.environment import fail
 from mana_llm.cli.found import tell_what_is_there
+from mana_llm.cli.worker import Worker
 from mana_llm.compose import make_gateway
 from mana_llm.edge.server import listen
 from mana_llm.observe.clock import SystemClock
@@ -47,18 +48,28 @@ def bound(settings: Settings) -> socket.socket:
         )
 
 
-async def serve_until_stopped(settings: Settings, listener: socket.socket, lines: LineWriter) -> None:
-    """Serve, and say what was found; ends when the server is told to stop. The access log goes to `lines`."""
+async def serve_until_stopped(
+    settings: Settings, listener: socket.socket, lines: LineWriter, worker: Worker | None = None
+) -> None:
+    """Serve, and say what was found; ends when the server is told to stop. The access log goes to `lines`.
+
+    `worker` is which of several this process is.
+    """
     try:
         application, server = make_gateway(settings, lines)
     except (SettingsError, AliasConfigError) as error:
         fail(str(error))
     _calm_collector()
-    telling = asyncio.create_task(tell_what_is_there(application, server, listener.getsockname()[1]))
+    tasks = []
+    if worker:
+        tasks.append(asyncio.create_task(worker.accompany(application, server)))
+    if worker is None or worker.first:
+        tasks.append(asyncio.create_task(tell_what_is_there(application, server, listener.getsockname()[1])))
     try:
         await server.serve(sockets=[listener])
     finally:
-        telling.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 def _calm_collector() -> None:

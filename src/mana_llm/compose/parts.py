@@ -56,7 +56,7 @@ def health(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock)
 
 def admission(settings: Settings, known: Mapping[str, ProviderEntry], clock: Clock) -> Admission:
     """Every provider's gate, nobody inside."""
-    limits = {name: entry.max_concurrent for name, entry in known.items()}
+    limits = {name: settings.share(entry.max_concurrent) for name, entry in known.items()}
     return Admission(limits, QueuePolicy(settings.queue_max, settings.queue_s), clock)
 
 

@@ -31,6 +31,7 @@ def gateway_of(application: "Application") -> Gateway:
         start=application.start,
         stop=application.stop,
         lifecycle=application.lifecycle,
+        version=lambda: application.aliases.version,
     )
     return Gateway(services, _api(application), _ops(application))
 

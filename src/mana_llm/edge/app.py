@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from mana_llm.edge.auth import Authenticator
+from mana_llm.edge.headers import common_headers
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.reply import Receive, Scope, Send, send_error
 from mana_llm.kit.ids import Ids, sane_id
@@ -43,13 +44,15 @@ class Endpoint:
     async def _options(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
         exchange.status = 204
-        headers = [(b"allow", self._allowed.encode()), (b"x-request-id", exchange.request_id.encode())]
+        headers = [(b"allow", self._allowed.encode()), *common_headers(exchange)]
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What the application itself needs; `start` and `stop` are run when the server starts and stops."""
+    """What the application itself needs; `start` and `stop` are run when the server starts and stops. `version` tells
+    the aliases' version.
+    """
 
     authenticator: Authenticator
     observer: Observer
@@ -58,6 +61,7 @@ class Services(msgspec.Struct, frozen=True):
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
     lifecycle: Lifecycle
+    version: Callable[[], str]
 
 
 class Gateway:
@@ -84,6 +88,7 @@ class Gateway:
         given = dict(scope["headers"])
         scope["given"] = given
         scope["exchange"] = exchange = _begin(services, given)
+        exchange.config = services.version()
         if scope.get("client"):
             exchange.peer = scope["client"][0]
         observed = scope["path"] not in self._ops

@@ -10,11 +10,15 @@ from mana_llm.edge.route import ChatServices, ModelRoute, client_limit_s, plain_
 from mana_llm.edge.soft_commit import SoftCommit
 from mana_llm.edge.streamed import StreamedReply
 from mana_llm.routing.answer import Answer
+from mana_llm.routing.estimate import estimated_usage
 from mana_llm.schema.chat import ChatRequest, Identity
 from mana_llm.schema.errors import GatewayError, InternalError, StoppingError
 from mana_llm.schema.events import Exchange
 
 _log: Final = logging.getLogger(__name__)
+
+BEAT_S_MIN: Final = 0.1
+"""Seconds between keep-alives that no client's impatience can make less."""
 
 __all__ = ["Chat", "ChatServices"]
 
@@ -61,15 +65,15 @@ class Chat(ModelRoute):
             await reply.begin(answer)
             await reply.relay(answer)
         except GatewayError as error:
-            if not exchange.status:
+            if not reply.begun:
                 raise
             await reply.fail(error)
         except asyncio.CancelledError:
-            if exchange.status and services.lifecycle.cutting:
+            if reply.begun and services.lifecycle.cutting:
                 await reply.fail(StoppingError())
             raise
         except Exception:
-            if not exchange.status:
+            if not reply.begun:
                 raise
             # The status has left already: the client learns of a bug of ours within the stream.
             _log.exception("request %s failed", exchange.request_id)
@@ -80,10 +84,14 @@ class Chat(ModelRoute):
                 answer.close()
                 exchange.usage = answer.stream.usage
                 exchange.prompt_cut = answer.stream.prompt_cut
+                if exchange.usage is None and not answer.stream.done:
+                    # It was cut before its usage came, and what it cost until then was spent.
+                    exchange.usage = estimated_usage(request, answer.stream.relayed_chars)
+                    exchange.estimated = True
 
 
 def _soft_commit(reply: StreamedReply, every_s: float, client_s: float | None) -> SoftCommit:
     """Signs of life for the client of a stream: sooner than the gateway's own habit, if it is less patient."""
-    if client_s is not None:
-        every_s = min(every_s or client_s, client_s / 2)
+    if every_s and client_s is not None:
+        every_s = min(every_s, max(client_s / 2, BEAT_S_MIN))
     return SoftCommit(reply.keep_alive, every_s)

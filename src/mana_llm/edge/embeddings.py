@@ -19,6 +19,7 @@ class EmbeddingsRoute(ModelRoute):
         if embeddings is None:
             raise TypeError("an answer to a request for embeddings holds embeddings")
         exchange.usage = embeddings.usage
+        exchange.estimated = embeddings.estimated
         body = dialect.encode_embeddings(embeddings, answer.target.label)
         headers = answer_headers(exchange, answer, JSON_TYPE, self._services.clock.now_s())
         if embeddings.estimated:

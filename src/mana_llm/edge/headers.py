@@ -25,7 +25,6 @@ def answer_headers(exchange: Exchange, answer: Answer, media_type: bytes, now_s:
         (b"content-type", media_type),
         (b"x-mana-llm-resolved", header_text(answer.target.label)),
         (b"x-mana-llm-attempts", b"%d" % exchange.attempts),
-        (b"x-mana-llm-config", exchange.config.encode()),
         (b"x-mana-llm-cache", b"off"),
         (b"server-timing", server_timing(exchange)),
     ]
@@ -34,11 +33,15 @@ def answer_headers(exchange: Exchange, answer: Answer, media_type: bytes, now_s:
     return headers
 
 
+def common_headers(exchange: Exchange) -> Headers:
+    """What every answer says, whatever it answers."""
+    return [(b"x-mana-llm-config", exchange.config.encode()), (b"x-request-id", exchange.request_id.encode())]
+
+
 def failure_headers(exchange: Exchange) -> Headers:
     """What an error tells of the walk that led to it."""
     return [
         (b"x-mana-llm-attempts", b"%d" % exchange.attempts),
-        (b"x-mana-llm-config", exchange.config.encode()),
         (b"x-mana-llm-cache", b"off"),
         (b"server-timing", server_timing(exchange)),
     ]
@@ -50,14 +53,11 @@ def server_timing(exchange: Exchange) -> bytes:
     `queue` is waiting for a place, `gateway` our own (not known of failures), `connect` connecting to providers,
     `first-token` waiting for them after that. Source: W3C Server Timing, section 3.
     """
-    connect_s = exchange.connect_s
-    waits = b"queue;dur=%.2f, connect;dur=%.2f, first-token;dur=%.2f" % (
-        1e3 * exchange.queued_s,
-        1e3 * connect_s,
-        1e3 * max(0.0, exchange.waited_s - connect_s),
-    )
-    overhead_s = exchange.overhead_s
-    return waits if overhead_s is None else b"%b, gateway;dur=%.2f" % (waits, 1e3 * overhead_s)
+    connect_s, overhead_s = exchange.connect_s, exchange.overhead_s
+    waits = (1e3 * exchange.queued_s, 1e3 * connect_s, 1e3 * (exchange.waited_s - connect_s))
+    if overhead_s is None:
+        return b"queue;dur=%.2f, connect;dur=%.2f, first-token;dur=%.2f" % waits
+    return b"queue;dur=%.2f, connect;dur=%.2f, first-token;dur=%.2f, gateway;dur=%.2f" % (*waits, 1e3 * overhead_s)
 
 
 def header_text(text: str) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from mana_llm.edge.headers import failure_headers
+from mana_llm.edge.headers import common_headers, failure_headers
 from mana_llm.schema.errors import ClientLeftError, GatewayError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.wire import Headers, encode_json
@@ -33,7 +33,7 @@ async def read_body(receive: Receive) -> bytes:
 
 async def send_whole(send: Send, exchange: Exchange, headers: Headers, body: bytes) -> None:
     """Send one whole answer with `exchange.status`."""
-    headers.append((b"x-request-id", exchange.request_id.encode()))
+    headers += common_headers(exchange)
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": exchange.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -50,7 +50,7 @@ async def send_error(send: Send, exchange: Exchange, error: GatewayError) -> Non
     exchange.status = error.status
     exchange.error = error.reason
     headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
-    if exchange.config:
+    if exchange.walks:
         headers += failure_headers(exchange)
     headers.append((b"content-type", JSON_TYPE))
     await send_whole(send, exchange, headers, encode_json(error.body()))

@@ -42,6 +42,8 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting = self._signalled = False
         self._told_at: float | None = None
+        self.began = asyncio.Event()
+        """Set once it serves."""
         self.on_hangup: Callable[[], None] = lambda: None
         """Called in the loop at every SIGHUP, which ends nothing."""
 
@@ -71,6 +73,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self.began.set()
 
     async def on_tick(self, counter: int) -> bool:
         state = self.server_state

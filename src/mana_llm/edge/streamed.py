@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers
+from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers, common_headers
 from mana_llm.edge.reply import Send
 from mana_llm.edge.route import ChatServices
 from mana_llm.ports import ChatStreamEncoder
@@ -16,9 +16,9 @@ _STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering"
 
 
 class StreamedReply:
-    """`exchange.status` says whether the head has left. Nothing of what was sent is ever taken back."""
+    """`begun` says whether the head has left. Nothing of what was sent is ever taken back."""
 
-    __slots__ = ("_encoder", "_exchange", "_request", "_send", "_services")
+    __slots__ = ("_encoder", "_exchange", "_request", "_send", "_services", "begun")
 
     def __init__(self, services: ChatServices, send: Send, exchange: Exchange, request: ChatRequest) -> None:
         self._services = services
@@ -26,31 +26,31 @@ class StreamedReply:
         self._exchange = exchange
         self._request = request
         self._encoder: ChatStreamEncoder | None = None
+        self.begun = False
 
     async def keep_alive(self) -> None:
         """Commit softly: a head that says nothing about who will answer, and a chunk without content."""
         exchange = self._exchange
         encoder = self._encoder or self._open(self._asked())
-        if not exchange.status:
-            exchange.status = 200
+        if not self.begun:
             headers = [
                 (b"content-type", encoder.media_type),
-                (b"x-mana-llm-config", exchange.config.encode()),
                 (b"x-mana-llm-cache", b"off"),
             ]
             await self._head(headers)
+            exchange.status = 200
         await self._send({"type": "http.response.body", "body": encoder.keep_alive(), "more_body": True})
 
     async def begin(self, answer: Answer) -> None:
         """The head: the first content has come, so it will be an answer. A head that has left stays as it was."""
         exchange = self._exchange
         exchange.first_s = now_s = self._services.clock.now_s()
-        if exchange.status:
+        if self._encoder:
+            self._encoder.answered_by(answer.target.label)
+        if self.begun:
             answer_headers(exchange, answer, b"", now_s)
-            if self._encoder:
-                self._encoder.answered_by(answer.target.label)
             return
-        encoder = self._open(answer.target.label)
+        encoder = self._encoder or self._open(answer.target.label)
         headers = answer_headers(exchange, answer, encoder.media_type, now_s)
         if answer.stream and answer.stream.prompt_cut:
             headers.append(PROMPT_TRUNCATED)
@@ -81,8 +81,10 @@ class StreamedReply:
 
     async def _head(self, headers: Headers) -> None:
         headers += _STREAM_HEADERS
-        headers.append((b"x-request-id", self._exchange.request_id.encode()))
+        headers += common_headers(self._exchange)
+        # Where an earlier answer is still on its way on this connection, this waits, and may be cancelled.
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self.begun = True
 
     def _asked(self) -> str:
         return self._request.model or self._services.aliases.default

@@ -26,6 +26,9 @@ from mana_llm.schema.errors import CrowdedError, GatewayError, RequestError
 LINGER_S: Final = 2.0
 """Seconds for a client to stop sending what was refused."""
 
+WRITE_BYTES_MAX: Final = 16_384
+"""Bytes of an answer that may wait here for the client to read; the rest waits at the provider."""
+
 
 class EdgeLimits(msgspec.Struct, frozen=True):
     """What a client connection may cost; seconds and bytes."""
@@ -68,6 +71,7 @@ class Turns(HttpToolsProtocol):
             self._turn_away()
             return
         watch_peer(transport)
+        transport.set_write_buffer_limits(WRITE_BYTES_MAX)
         self._watch.until(self.limits.header_s, "header")
 
     def connection_lost(self, error: Exception | None) -> None:

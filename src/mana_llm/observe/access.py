@@ -45,6 +45,7 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False, tag_field="logger", tag
     queued_ms: float | None = None
     prompt_cut: bool = False
     config: str = ""
+    estimated: bool = False
 
 
 class AccessLog:
@@ -141,6 +142,7 @@ class AccessLog:
             int(exchange.queued_s * 1e6) / 1e3 if exchange.queued_s else None,
             exchange.prompt_cut,
             exchange.config,
+            exchange.estimated,
         )
 
 
@@ -162,7 +164,7 @@ def _words(line: Line) -> Iterator[str]:
     if line.attempts > 1:
         yield f"{line.attempts} attempts"
     if line.tokens_in is not None:
-        yield f"{line.tokens_in}+{line.tokens_out} tokens"
+        yield f"{'about ' if line.estimated else ''}{line.tokens_in}+{line.tokens_out} tokens"
     if line.cost_usd:
         yield f"${line.cost_usd:.6f}"
     for word, value_ms in (("first token", line.first_token_ms), ("queued", line.queued_ms)):

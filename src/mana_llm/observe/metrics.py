@@ -4,7 +4,7 @@ An increment of a metric object costs about a microsecond and there are several 
 costs a tenth of that. Every label value comes from a closed or bounded set.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from mana_llm.observe.exposition import Histogram, OnScrape, counter, gauge
-from mana_llm.observe.spending import Price, Spending
+from mana_llm.observe.spending import Price, Spending, Used
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.models import Facts
 from mana_llm.schema.targets import Target
@@ -50,6 +50,10 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     dropped: Callable[[], int] = int
 
 
+SPENDINGS_MAX: Final = 1024
+"""Models whose price is remembered: names come from clients."""
+
+
 class Metrics:
     """Counts what the observer port tells it; implements `ports.Observer`."""
 
@@ -63,10 +67,11 @@ class Metrics:
         self._broken: dict[tuple[str, str], int] = {}
         self._hedges: dict[str, int] = {"won": 0, "lost": 0}
         self._truncated: dict[tuple[str], int] = {}
+        self._estimated: dict[tuple[str], int] = {}
         self._reloads: dict[tuple[str], int] = {("ok",): 0, ("rejected",): 0, ("unchanged",): 0}
         self._reloaded_well = True
         self._spending: dict[str, Spending] = {}
-        self._labels: dict[str, tuple[str, str]] = {}
+        self._used_of: dict[tuple[str, str], Used] = {}
         self._in_flight = 0
         self._cancelled = 0
         self._duration = Histogram(DURATION_S)
@@ -75,7 +80,8 @@ class Metrics:
         self._queued = Histogram(DURATION_S)
         self._connect = Histogram(CONNECT_S)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(OnScrape(self._families))
+        self._registry.register(OnScrape(lambda: self._view(self.families())))
+        self._view: Callable[[Iterable[Metric]], Iterable[Metric]] = iter
 
     def attempt_ended(self, target: Target, status: str) -> None:
         key = (target.provider, target.model, status)
@@ -133,8 +139,14 @@ class Metrics:
         if exchange.prompt_cut:
             provider = (target.provider,)
             self._truncated[provider] = self._truncated.get(provider, 0) + 1
+        if exchange.estimated:
+            provider = (target.provider,)
+            self._estimated[provider] = self._estimated.get(provider, 0) + 1
         if exchange.usage:
-            spending = self._spending.get(target.label) or self._spending_of(target)
+            spending = self._spending.get(target.label)
+            # A model that was unknown may have been listed since.
+            if spending is None or (spending.other and self._known(target.label)):
+                spending = self._spending_of(target)
             exchange.cost_usd = spending.add(exchange.usage)
 
     def _spending_of(self, target: Target) -> Spending:
@@ -142,17 +154,22 @@ class Metrics:
         provider, by its own price.
         """
         price = Price(self._sources.facts(target.provider, target.model))
+        if len(self._spending) >= SPENDINGS_MAX:
+            self._spending = {label: each for label, each in self._spending.items() if not each.other}
         if self._known(target.label):
-            self._labels[target.label] = (target.provider, target.model)
-            spending = self._spending[target.label] = Spending(price)
-            return spending
-        label = f"{target.provider}/{OTHER}"
-        self._labels[label] = (target.provider, OTHER)
-        spending = self._spending.setdefault(label, Spending(price))
-        spending.price = price
+            used = self._used_of.setdefault((target.provider, target.model), Used())
+            spending = Spending(price, used, other=False)
+        else:
+            used = self._used_of.setdefault((target.provider, OTHER), Used())
+            spending = Spending(price, used, other=True)
+        self._spending[target.label] = spending
         return spending
 
-    def _families(self) -> Iterator[Metric]:
+    def share(self, view: Callable[[Iterable[Metric]], Iterable[Metric]]) -> None:
+        """Show what `view` makes of the families: those of several workers, added up."""
+        self._view = view
+
+    def families(self) -> Iterator[Metric]:
         """Every metric that there is, those without a sample yet included."""
         yield from self._walks()
         yield from self._used()
@@ -172,13 +189,15 @@ class Metrics:
         yield counter("mana_llm_hedges", "Second entries asked because the first was slow.", ("result",), hedges)
         text = "Answers to prompts of which the provider dropped a part."
         yield counter("mana_llm_prompts_truncated", text, ("provider",), self._truncated)
+        text = "Answers whose tokens nobody counted: a stream that was cut, embeddings."
+        yield counter("mana_llm_usage_estimated", text, ("provider",), self._estimated)
         yield counter("mana_llm_cancelled", "Requests whose client left.", (), {(): self._cancelled})
         # There is no cache yet: nothing is looked up in it.
         cached = {("hit",): 0, ("miss",): 0}
         yield counter("mana_llm_cache_requests", "Requests that asked the cache.", ("result",), cached)
 
     def _used(self) -> Iterator[Metric]:
-        rows = [(self._labels[label], spending) for label, spending in self._spending.items()]
+        rows = list(self._used_of.items())
         tokens = {}
         for name, spent in rows:
             tokens[(*name, "input")] = spent.tokens_in

@@ -24,13 +24,12 @@ class Price:
             self.discount_usd = self.input_usd - cached_usd
 
 
-class Spending:
-    """What one model used so far, in tokens, and its cost. `unpriced` tokens are not in the cost."""
+class Used:
+    """What was used so far, in tokens, and its cost. `unpriced` tokens are not in the cost."""
 
-    __slots__ = ("cached", "cost_usd", "price", "reasoning", "tokens_in", "tokens_out", "unpriced")
+    __slots__ = ("cached", "cost_usd", "reasoning", "tokens_in", "tokens_out", "unpriced")
 
-    def __init__(self, price: Price) -> None:
-        self.price = price
+    def __init__(self) -> None:
         self.tokens_in = 0
         self.tokens_out = 0
         self.cached = 0
@@ -38,29 +37,40 @@ class Spending:
         self.unpriced = 0
         self.cost_usd = 0.0
 
+
+class Spending:
+    """One model's price, and where its usage is counted; `other` says that this is shared with unknown models."""
+
+    __slots__ = ("_price", "_used", "other")
+
+    def __init__(self, price: Price, used: Used, *, other: bool) -> None:
+        self._price = price
+        self._used = used
+        self.other = other
+
     def add(self, usage: Usage) -> float | None:
         """Count one answer's usage; gives its cost in USD, None where a price that it needs is not known."""
+        used, price = self._used, self._price
         tokens_in, tokens_out = usage.tokens_in, usage.tokens_out
-        self.tokens_in += tokens_in
-        self.tokens_out += tokens_out
+        used.tokens_in += tokens_in
+        used.tokens_out += tokens_out
         details = usage.completion_tokens_details
         if details is not None and details.reasoning_tokens:
-            self.reasoning += max(details.reasoning_tokens, 0)
+            used.reasoning += max(details.reasoning_tokens, 0)
         cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-        price = self.price
         if price.input_usd is None or (price.output_usd is None and tokens_out):
             cost_usd = None
-            self.unpriced += tokens_in + tokens_out
+            used.unpriced += tokens_in + tokens_out
         else:
             cost_usd = tokens_in * price.input_usd + tokens_out * (price.output_usd or 0.0)
         if cached:
             # A broken upstream may say anything; what was read from a cache is a part of what was read.
             cached = min(max(cached, 0), tokens_in)
-            self.cached += cached
+            used.cached += cached
             if cost_usd is not None:
                 cost_usd -= cached * price.discount_usd
         if cost_usd is not None:
-            self.cost_usd += cost_usd
+            used.cost_usd += cost_usd
         return cost_usd
 
 

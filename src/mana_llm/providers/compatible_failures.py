@@ -21,7 +21,7 @@ from mana_llm.schema.errors import (
     ProviderRequestError,
     ProviderServerError,
 )
-from mana_llm.schema.wire import NULL, Headers, JSONDecodeError, decode_json
+from mana_llm.schema.wire import NULL, Headers, JSONDecodeError, decode_json, encode_json
 
 # The money or the allowance is gone: no retry helps. 402 is failure_for's. Source: OpenAI's error codes page;
 # Moonshot's for exceeded_current_quota_error.
@@ -73,6 +73,8 @@ _TEXTS: Final = (
 _NO_CODES: Final = frozenset((None, "invalid_request_error"))
 # Members named `error` that tell none. Source: openai-python's streams, which take only what is true for one.
 _NO_ERRORS: Final = frozenset((b"null", b'""', b"{}", b"[]", b"false"))
+_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
+_WORDS: Final = frozenset(("message", "detail"))
 _STATUSES: Final = {_CONTEXT: 400, _UNKNOWN: 404}
 
 
@@ -85,7 +87,7 @@ def failure_in_body(status: int, headers: Headers, body: bytes) -> ProviderError
     said = said_in(value)
     if status == 200:
         if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
-            return _classified(said, said.status)
+            return _in_answer(_classified(said, said.status))
         return ProviderProtocolError(f"a 200 with {_media_type(headers)} instead of an answer")
     if status == 429 and said.retry_after_s is None:
         said.retry_after_s = reset_after_s(headers)
@@ -95,15 +97,27 @@ def failure_in_body(status: int, headers: Headers, body: bytes) -> ProviderError
 
 
 def failure_in_error(error: msgspec.Raw, status: int | None) -> ProviderError:
-    """Classify the `error` member of a body or an event that came with a 200.
-
-    A server that took the request and then calls it wrong has failed; another may well answer it.
-    """
+    """Classify the `error` member of a body or an event that came with a 200."""
     try:
         said = said_in({"error": decode_json(error)})
     except JSONDecodeError as problem:
         return ProviderProtocolError(f"an error that cannot be read: {problem}")
-    failure = _classified(said, status or said.status)
+    return _in_answer(_classified(said, status or said.status))
+
+
+def failure_alone(fields: dict[str, msgspec.Raw]) -> ProviderError | None:
+    """The failure that an event without choices is, if it is nothing but an error, with no frame around it.
+
+    Mistral's and older vLLM's call themselves one; those of FastAPI's servers and Cerebras have only the words. What
+    has counts or another name for itself is none.
+    """
+    if fields.get("object") != _ERROR_OBJECT and ("object" in fields or _WORDS.isdisjoint(fields)):
+        return None
+    return failure_in_error(msgspec.Raw(encode_json(fields)), None)
+
+
+def _in_answer(failure: ProviderError) -> ProviderError:
+    """A failure that came with a 200: who took the request and then calls it wrong has failed; another may answer."""
     if isinstance(failure, ProviderRequestError):
         return in_own_words(ProviderServerError(failure.message), f"an error {failure.status} in a 200")
     return failure

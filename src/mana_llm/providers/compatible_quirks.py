@@ -30,17 +30,20 @@ class Quirks(msgspec.Struct, frozen=True):
     """Where a server differs from OpenAI.
 
     `finish_reasons` maps its own words to OpenAI's; `error` among these is a failure. `asks_usage` is False where
-    `stream_options` is refused. `renames` maps request fields to the server's own names, `tool_choices` the words
-    of `tool_choice`; `drops` are fields that it refuses and without which the request means the same, `message_drops`
-    likewise members of a message. `reasoning` is how it takes reasoning back; `wants_thoughts` says that it refuses
-    an assistant's calls without it, and that its calls' ids are random. `extra_content` is True where that member of
-    messages and calls (what another provider wants back, such as thought signatures) is passed on. `embeddings` is
-    None where there are none. `listing` is what stands before `/models` and `/embeddings` but not before
-    `/chat/completions`.
+    `stream_options` is refused. `new_ceiling` is a regular expression for the models that refuse `max_tokens` and
+    take `max_completion_tokens`, `call_ids` one for the ids of calls that it takes, both "" for no such rule.
+    `renames` maps request fields to the server's own names, `tool_choices` the words of `tool_choice`; `drops` are
+    fields that it refuses and without which the request means the same, `message_drops` likewise members of a
+    message. `reasoning` is how it takes reasoning back; `wants_thoughts` says that it refuses an assistant's calls
+    without it, and that its calls' ids are random. `extra_content` is True where that member of messages and calls
+    (what another provider wants back, such as thought signatures) is passed on. `embeddings` is None where there are
+    none. `listing` is what stands before `/models` and `/embeddings` but not before `/chat/completions`.
     """
 
     finish_reasons: Mapping[str, str] = {}
     asks_usage: bool = True
+    new_ceiling: str = ""
+    call_ids: str = ""
     renames: Mapping[str, str] = {}
     tool_choices: Mapping[str, str] = {}
     drops: tuple[str, ...] = ()

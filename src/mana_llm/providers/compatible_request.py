@@ -1,5 +1,6 @@
 """A client's chat request as an OpenAI-compatible server wants it: its own members, few of them changed."""
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,8 @@ from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_
 
 Fields = dict[str, Any]
 
+_OLD_CEILING: Final = "max_tokens"
+_NEW_CEILING: Final = "max_completion_tokens"
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -22,12 +25,16 @@ def chat_fields(
     ignored: tuple[str, ...] = ()
     if quirks.renames or quirks.drops:
         fields, ignored = adapted(fields, quirks.renames, quirks.drops)
+    if _OLD_CEILING in fields and quirks.new_ceiling and re.match(quirks.new_ceiling, model):
+        # Where both are given the newer one wins, as everywhere.
+        ceiling = fields.pop(_OLD_CEILING)
+        fields.setdefault(_NEW_CEILING, ceiling)
     if request.stream and quirks.asks_usage:
         fields["stream_options"] = _with_usage(request)
     if quirks.tool_choices and "tool_choice" in fields:
         fields["tool_choice"] = _choice(fields["tool_choice"], quirks)
     messages = fields.get("messages")
-    if messages is not None and rules.matters is not None and rules.matters(memoryview(messages)):
+    if messages is not None and rules.matters is not None and rules.matters(messages):
         fields["messages"], dropped = rules.applied(messages)
         ignored += dropped
     return fields, ignored

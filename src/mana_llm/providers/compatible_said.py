@@ -30,6 +30,9 @@ class Said(msgspec.Struct):
 
 def said_in(value: Any, depth: int = DEPTH_MAX) -> Said:
     """Read any of the known shapes; never fails."""
+    if isinstance(value, list) and len(value) == 1:
+        # Google's own surface of OpenAI's API puts a list around it.
+        value = value[0]
     if not isinstance(value, dict) or depth == 0:
         return Said()
     error = value.get("error") or value

@@ -8,7 +8,7 @@ import msgspec
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
 from mana_llm.providers.compatible_answer import ERROR, finish_word, tidy_texts, tidy_usage
 from mana_llm.providers.compatible_calls import CallDeltas
-from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error, raise_error
+from mana_llm.providers.compatible_failures import failure_alone, failure_in_error, raise_error
 from mana_llm.providers.compatible_thoughts import ThoughtStream
 from mana_llm.schema.chat import ChatChunk
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
@@ -23,7 +23,6 @@ from mana_llm.schema.wire import (
 
 _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _ZERO: Final = msgspec.Raw(b"0")
-_ERROR_OBJECT: Final = msgspec.Raw(b'"error"')
 _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the stream ended with finish_reason error"}')
 _QUOTE: Final = ord('"')
 # What a delta can carry besides the role. Anything else (Together's token_id) is no content by itself.
@@ -94,9 +93,9 @@ class CompatibleStream:
         raw = fields.pop("choices", NULL)
         usage = fields.pop("usage", NULL)
         if raw == NULL:
-            if fields.get("object") == _ERROR_OBJECT:
-                # Mistral's errors have no `error` around them.
-                raise failure_in_body(200, [], event)
+            failure = failure_alone(fields) if usage == NULL else None
+            if failure is not None:
+                raise failure
             chunk = ChatChunk(fields, [])
         else:
             chunk = ChatChunk(fields, decode_envelopes(raw))

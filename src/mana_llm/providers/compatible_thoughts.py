@@ -1,22 +1,26 @@
 """The reasoning of answers with tool calls, remembered for clients that do not send it back.
 
 Some servers refuse (400) a conversation in which an assistant's calls come back without their reasoning, an empty
-one included. Most clients drop what is not OpenAI's. So the reasoning of calls that passed here is kept for a while,
-by the calls' ids; where it is forgotten the message goes as it came, and the server judges.
+one included. Most clients drop what is not OpenAI's. So the reasoning of turns with calls that passed here is kept
+for a while; where it is forgotten the message goes as it came, and the server judges.
 
-Only for servers whose ids are random and long: an id that two conversations share would tell one the thoughts of
-the other. Source: DeepSeek's thinking mode guide; its recorded ids (`call_00_` and 24 random characters);
+A turn is known again by all of it that a client can send back: its text, and of every call the id, the name and the
+arguments. So whoever shows a turn has read the answer. An id alone would not do: some servers number their calls
+anew in every conversation, and one caller's thoughts would be told to another. It is for servers with random ids
+all the same, since a turn of nothing but common words can be said twice.
+Source: DeepSeek's thinking mode guide; its recorded ids (`call_00_` and 24 random characters);
 SillyTavern/SillyTavern#5545 for the empty text.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
 from mana_llm.providers.toolcalls import is_synthesised
-from mana_llm.schema.wire import NULL, JSONDecodeError, decoder_of
+from mana_llm.schema.chat import Function, Part, ToolCall
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_json, decoder_of, encode_json
 
 KEPT_MAX: Final = 10_000
 KEPT_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -24,90 +28,131 @@ KEPT_BYTES_MAX: Final = 32 * 1024 * 1024
 ONE_BYTES_MAX: Final = 1024 * 1024
 _QUOTE: Final = b'"'
 
-_text: Final = decoder_of(str)
+
+class _Turn(msgspec.Struct):
+    tool_calls: list[ToolCall]
+    content: str | list[Part] | None = None
+
+
+_turn: Final = decoder_of(_Turn)
 
 
 class Thoughts:
-    """A bounded memory of reasoning, as JSON texts, by the ids of the calls that it led to."""
+    """A bounded memory of reasoning, as JSON texts, by the turns (see `turn_of`) that it led to."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, ids: Iterable[str], thought: bytes) -> None:
-        """Remember the reasoning that led to these calls, unless it is of an absurd size."""
+    def keep(self, turn: bytes, thought: bytes) -> None:
+        """Remember the reasoning that led to a turn, unless it is of an absurd size."""
         if len(thought) > ONE_BYTES_MAX:
             return
-        for call_id in ids:
-            # Ours are the same for the same answer's id: nothing to tell conversations apart by.
-            if not is_synthesised(call_id):
-                self._forget(call_id)
-                self._kept[call_id] = thought
-                self._bytes += len(thought)
+        self._forget(turn)
+        self._kept[turn] = thought
+        self._bytes += len(thought)
         while self._bytes > KEPT_BYTES_MAX or len(self._kept) > KEPT_MAX:
             self._forget(next(iter(self._kept)))
 
-    def of(self, ids: Iterable[str]) -> msgspec.Raw | None:
-        """The reasoning that led to any of these calls, which counts as used now; None if none is known."""
-        for call_id in ids:
-            if call_id in self._kept:
-                self._kept.move_to_end(call_id)
-                return msgspec.Raw(self._kept[call_id])
-        return None
+    def of(self, turn: bytes | None) -> msgspec.Raw | None:
+        """The reasoning that led to the turn, which counts as used now; None if none is known."""
+        if turn is None or turn not in self._kept:
+            return None
+        self._kept.move_to_end(turn)
+        return msgspec.Raw(self._kept[turn])
 
-    def _forget(self, call_id: str) -> None:
-        self._bytes -= len(self._kept.pop(call_id, b""))
+    def _forget(self, turn: bytes) -> None:
+        self._bytes -= len(self._kept.pop(turn, b""))
+
+
+class _Said:
+    """What one choice of a stream has said: texts as they are written, without their quotes."""
+
+    def __init__(self) -> None:
+        self.thought: list[bytes] = []
+        self.content: list[bytes] = []
+        self.calls: dict[int, tuple[dict[str, Any], list[bytes]]] = {}
+
+    def turn(self) -> bytes | None:
+        """What it can be known by."""
+        calls = [{**call, "function": {**call["function"], "arguments": _joined(p)}} for call, p in self.calls.values()]
+        return turn_of({"content": _joined(self.content), "tool_calls": calls})
 
 
 class ThoughtStream:
-    """Collects one streamed answer's reasoning and calls, by choice, for `thoughts`."""
+    """Collects one streamed answer's turns, by choice, for `thoughts`."""
 
     def __init__(self, thoughts: Thoughts) -> None:
         self._thoughts = thoughts
-        self._said: dict[int, list[bytes]] = {}
-        self._ids: dict[int, list[str]] = {}
+        self._said: dict[int, _Said] = {}
         self._bytes = 0
 
     def saw(self, choice: int, delta: dict[str, Any]) -> None:
         """Take note of a delta that has been tidied."""
-        said = _written(delta)
-        if said and self._bytes <= ONE_BYTES_MAX:
-            self._bytes += len(said)
-            # Texts put together as they are written: an escape never spans two.
-            self._said.setdefault(choice, []).append(said[1:-1])
+        if self._bytes > ONE_BYTES_MAX:
+            return
+        said = self._said.setdefault(choice, _Said())
+        self._add(said.thought, delta.get("reasoning_content", NULL))
+        self._add(said.content, delta.get("content", NULL))
         calls = delta.get("tool_calls")
-        if isinstance(calls, list):
-            self._ids.setdefault(choice, []).extend(call_ids(calls))
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") or {}
+            if call["index"] not in said.calls:
+                said.calls[call["index"]] = {"id": call.get("id"), "function": {"name": function.get("name")}}, []
+            self._add(said.calls[call["index"]][1], function.get("arguments", NULL))
 
     def finished(self, choice: int) -> None:
         """Remember what the choice thought, if it made calls."""
-        if choice in self._ids and choice in self._said and self._bytes <= ONE_BYTES_MAX:
-            self._thoughts.keep(self._ids[choice], b'"%b"' % b"".join(self._said[choice]))
+        said = self._said.get(choice)
+        if said and said.thought and said.calls and self._bytes <= ONE_BYTES_MAX and (turn := said.turn()):
+            self._thoughts.keep(turn, bytes(_joined(said.thought)))
+
+    def _add(self, pieces: list[bytes], value: Any) -> None:
+        written = _written(value)[1:-1]
+        self._bytes += len(written)
+        pieces += [written] if written else []
 
 
 def kept_of(message: dict[str, Any], thoughts: Thoughts) -> None:
     """Remember what a whole message thought, if it made calls."""
-    calls, said = message.get("tool_calls"), _written(message)
-    if isinstance(calls, list) and said:
-        thoughts.keep(call_ids(calls), said)
+    thought = _written(message.get("reasoning_content", NULL))
+    if thought not in (b"", b'""') and (turn := turn_of(message)):
+        thoughts.keep(turn, thought)
 
 
-def _written(members: dict[str, Any]) -> bytes:
-    """The reasoning as it is written, b"" if there is none."""
-    said = members.get("reasoning_content")
-    written = bytes(said) if isinstance(said, msgspec.Raw) else b""
-    return written if written[:1] == _QUOTE and written != b'""' else b""
+def turn_of(message: dict[str, Any]) -> bytes | None:
+    """What an assistant's message with calls is known by, however a client writes it down; None for any other.
+
+    None too if no call has an id of the server's own: nothing tells such a turn from another conversation's.
+    """
+    try:
+        turn = _turn(encode_json({name: message[name] for name in ("content", "tool_calls") if name in message}))
+    except JSONDecodeError:
+        return None
+    if all(not call.id or is_synthesised(call.id) for call in turn.tool_calls):
+        return None
+    content = turn.content or ""
+    text = content if isinstance(content, str) else "".join(part.text or "" for part in content)
+    functions = [call.function or Function() for call in turn.tool_calls]
+    ids = [call.id for call in turn.tool_calls]
+    calls = [(function.name, _arguments(function.arguments or "")) for function in functions]
+    return sha256(encode_json((text.strip(), ids, calls))).digest()
 
 
-def call_ids(calls: Sequence[dict[str, Any]]) -> list[str]:
-    """The calls' ids, as far as they have any."""
-    found = []
-    for call in calls:
-        value = call.get("id", NULL)
-        try:
-            call_id = value if isinstance(value, str) else _text(value)
-        except JSONDecodeError:
-            continue
-        if call_id:
-            found.append(call_id)
-    return found
+def _arguments(text: str) -> Any:
+    """Arguments without the spaces and the order of their text, which some clients change."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(decode_json(text.encode()), order="sorted"))
+    except (JSONDecodeError, UnicodeEncodeError, RecursionError):
+        return text
+
+
+def _written(value: Any) -> bytes:
+    """A JSON text as it is written, quotes and all; b"" if it is none."""
+    written = bytes(value) if isinstance(value, msgspec.Raw) else encode_json(value)
+    return written if written[:1] == _QUOTE else b""
+
+
+def _joined(pieces: list[bytes]) -> msgspec.Raw:
+    """Texts put together as they are written: an escape never spans two."""
+    return msgspec.Raw(b'"%b"' % b"".join(pieces))

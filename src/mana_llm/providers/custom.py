@@ -36,6 +36,8 @@ NAMED_QUIRKS: Final[dict[str, dict[str, Any]]] = {
     "no-embeddings": {"embeddings": None},
     # Embeds one input per call.
     "one-embedding": {"embeddings": EmbeddingQuirks(inputs_max=1)},
+    # Embeds texts, not tokens.
+    "embeds-texts": {"embeddings": EmbeddingQuirks(tokens=False)},
 }
 # Such a server may stand before Google's models, or be their own OpenAI surface: signatures pass.
 AS_OPENAI: Final = Quirks(extra_content=True)

@@ -36,10 +36,19 @@ class Row(msgspec.Struct, frozen=True):
 
 _OLD_CEILING: Final = MappingProxyType({"max_completion_tokens": "max_tokens"})
 
+# What answers of OpenAI's, OpenRouter's and ours have beside what was said, and clients send back as they got it.
+# Strict servers refuse every member that they do not know, null or not.
+_ANSWERED: Final = ("name", "refusal", "annotations", "images", "reasoning_details")
+
 _TEXTS_ONLY: Final = EmbeddingQuirks(tokens=False)
 
 ROWS: Final = (
-    Row(name="openai", source="github.com/openai/openai-openapi, openapi.json 2.3.0"),
+    Row(
+        name="openai",
+        source="github.com/openai/openai-openapi, openapi.json 2.3.0; recorded 400 of gpt-5-nano for max_tokens",
+        # Reasoning models, and what was tuned from them. Not gpt-oss, which other servers have.
+        quirks=Quirks(new_ceiling=r"(?:ft:)?(?:o\d|gpt-[5-9])"),
+    ),
     Row(
         name="openrouter",
         # Usage rides on the finish chunk and role and content:"" repeat in every delta; comments are sent as
@@ -50,11 +59,12 @@ ROWS: Final = (
         name="groq",
         # Usage comes twice; an error ends the stream without [DONE].
         source="console.groq.com/docs/openai, recorded traffic of 2026-08; groq-python"
-        " ChatCompletionAssistantMessageParam and janhq/jan#8136 for reasoning",
+        " ChatCompletionAssistantMessageParam and janhq/jan#8136 for reasoning,"
+        " SimonSchubert/Kai#265 and ServiceStack/llms#17 for members of messages",
         # Answers 400 to `n` other than 1 too, which changes the answer: that is left to it to say.
         quirks=Quirks(
             drops=("logprobs", "top_logprobs", "logit_bias"),
-            message_drops=("name",),
+            message_drops=_ANSWERED,
             reasoning="reasoning",
             embeddings=None,
         ),
@@ -67,12 +77,16 @@ ROWS: Final = (
     Row(
         name="mistral",
         source="docs.mistral.ai/api, recorded traffic of 2026-08; BerriAI/litellm#30835 and charmbracelet/crush#1590"
-        " for reasoning, Gitlawb/openclaude#739 for store; 257 inputs were too many (recorded)",
+        " for reasoning, Gitlawb/openclaude#739 for store; 257 inputs were too many (recorded);"
+        " mistralai/mistral-vibe#1075 for ids of calls; BerriAI/litellm#30882 and Gage-Technologies/mistral-go#2"
+        " for members of messages",
         quirks=Quirks(
             finish_reasons=MappingProxyType({"model_length": "length"}),
             renames=MappingProxyType({"max_completion_tokens": "max_tokens", "seed": "random_seed"}),
             tool_choices=MappingProxyType({"required": "any"}),
             drops=("store", "user", "safety_identifier"),
+            message_drops=_ANSWERED,
+            call_ids="[a-zA-Z0-9]{9}",
             reasoning="refused",
             embeddings=EmbeddingQuirks(
                 renames=MappingProxyType({"dimensions": "output_dimension"}), inputs_max=256, tokens=False

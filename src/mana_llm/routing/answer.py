@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mana_llm.ports import ChatStreamDecoder, UpstreamResponse
+from mana_llm.routing.estimate import chars_in
 from mana_llm.schema.chat import ChatChunk, ChatCompletion
 from mana_llm.schema.embeddings import Embeddings
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError
@@ -17,7 +18,10 @@ PENDING_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class LiveStream:
-    """A streamed answer. Whoever holds it reads until [] or an error, and closes it in any case."""
+    """A streamed answer. Whoever holds it reads until [] or an error, and closes it in any case.
+
+    `relayed_chars` is how many characters of content were read from it so far.
+    """
 
     def __init__(self, response: UpstreamResponse, decoder: ChatStreamDecoder) -> None:
         self._response = response
@@ -25,6 +29,7 @@ class LiveStream:
         self._pending: list[ChatChunk] = []
         self._usage: Any = None
         self._read_bytes = 0
+        self.relayed_chars = 0
         self.on_failure: Callable[[ProviderError], None] | None = None
         self.on_close: Callable[[], None] | None = None
 
@@ -68,6 +73,7 @@ class LiveStream:
         """
         if self._pending:
             chunks, self._pending = self._pending, []
+            self.relayed_chars += chars_in(chunks)
             return chunks
         decoder = self._decoder
         while not decoder.done:
@@ -78,6 +84,7 @@ class LiveStream:
             except ProviderError as error:
                 self._fail(error)
             if chunks:
+                self.relayed_chars += chars_in(chunks)
                 return chunks
         return []
 

@@ -96,10 +96,10 @@ class ProviderRouter:
 
     async def _hedged(self, walk: Walk, after_s: float) -> Answer | None:
         self._hedges.earn()
-        answer, won = await race(lambda: self._walk_on(walk), after_s, lambda: self._may_hedge(walk))
-        if won is not None:
-            self._observer.hedge_ended("won" if won else "lost")
-        return answer
+        return await race(lambda: self._walk_on(walk), after_s, lambda: self._may_hedge(walk), self._hedge_ended)
+
+    def _hedge_ended(self, won: bool) -> None:  # noqa: FBT001 - told by the race, which has one thing to tell
+        self._observer.hedge_ended("won" if won else "lost")
 
     def _may_hedge(self, walk: Walk) -> bool:
         """Whether there is somebody to hedge with, and something to pay for it."""
@@ -261,12 +261,12 @@ def _visitor(exchange: Exchange) -> Visitor:
 
 
 def _had_its_time(walk: Walk, task: Task, now_s: float) -> bool:
-    """Whether a provider that was too slow can be judged by it: not if others, or an impatient client, left it less
-    than the gateway itself gives.
+    """Whether a provider that was too slow can be judged by it: always if a limit of its own ran out, but not if the
+    walk's time did, of which others, or an impatient client, had left it less than the gateway itself gives.
     """
-    if task.limits.total_s < task.limits.connect_s:
-        return False
-    return walk.patient or now_s < walk.deadline_s - TIMER_SLACK_S
+    if now_s < walk.deadline_s - TIMER_SLACK_S:
+        return True
+    return walk.patient and task.limits.total_s >= task.limits.connect_s
 
 
 def _goes_on(walk: Walk, target: Target, error: ProviderError) -> bool:

@@ -22,18 +22,19 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class Exchange:
-    """One client request. `config` is the version of the aliases that resolve it, "" before.
+    """One client request. `config` is the version of the aliases: the one that resolves it, once that is known.
     Instants are the clock's seconds, 0.0 where the moment never came.
 
     `overhead_s` is what the gateway added: the time until the answer, or a stream's first content, that was not
     spent on waiting for providers (None if none was asked). `model` is the model as asked, or `other` where no such
     model is known here, so that clients cannot create series. `prompt_cut` says that the provider is known to have
-    dropped a part of the prompt. `asked` is the model's name as the client gave it, shortened, for the log alone.
-    `lane` is `interactive` or `batch`. `queued_s` was spent waiting for a place at a provider, `connect_s` on
-    connecting, `waited_s` on waiting for providers (connecting included), those that failed too. `attempts` counts
-    the providers that were really asked. `peer` is the client's address. `error` is the word
-    for what went wrong, None if nothing did; it is told of a broken stream too. `cost_usd` is worked out
-    at the end, None where a price is not known.
+    dropped a part of the prompt. `walks` says that it asks for a model, so that a chain is walked for it. `asked`
+    is the model's name as the client gave it, shortened, for the log alone. `lane` is `interactive` or `batch`.
+    `queued_s` was spent waiting for a place at a provider, `connect_s` on connecting, `waited_s` on waiting for
+    providers (connecting included), those that failed too. `attempts` counts the providers that were really asked.
+    `peer` is the client's address. `error` is the word for what went wrong, None if nothing did; it is told of a
+    broken stream too. `cost_usd` is worked out at the end, None where a price is not known. `estimated` says that
+    nobody counted `usage`: it is a guess.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Exchange:
         "cost_usd",
         "ended_s",
         "error",
+        "estimated",
         "first_s",
         "lane",
         "model",
@@ -60,6 +62,7 @@ class Exchange:
         "target",
         "usage",
         "waited_s",
+        "walks",
     )
 
     def __init__(self, request_id: str, began_s: float) -> None:
@@ -73,9 +76,11 @@ class Exchange:
         self.model = "other"
         self.caller = ""
         self.config = ""
+        self.walks = False
         self.alias: str | None = None
         self.target: Target | None = None
         self.usage: Usage | None = None
+        self.estimated = False
         self.prompt_cut = False
         self.asked = ""
         self.stream = False

@@ -146,7 +146,7 @@ class Settings:
     workers: int = setting(
         "MANA_LLM_WORKERS",
         1,
-        "Processes that serve. Each has its own health and its share of OLLAMA_MAX_CONCURRENT, at least 1.",
+        "Processes that serve. Each has its own health and its share of OLLAMA_MAX_CONCURRENT and such, at least 1.",
         low=1,
         high=256,
     )
@@ -203,6 +203,12 @@ class Settings:
     """The proxy variables that are set (HTTPS_PROXY and kin, either case): they may hold a password."""
     environment: tuple[tuple[str, Secret], ...] = field(default=(), repr=False, compare=False)
     """Everything that is set, for the keys that the providers file names."""
+    worker: int = 0
+    """Which of the `workers` this process is, from 0 on."""
+
+    def share(self, limit: int) -> int:
+        """This worker's part of a limit for all of them: at least 1, and 0 (no limit) if that is none."""
+        return limit and max(1, limit // self.workers + (self.worker < limit % self.workers))
 
     @property
     def caller_keys(self) -> tuple[Secret, ...]:

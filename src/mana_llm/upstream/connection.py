@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 _JOIN_BYTES_MAX = 65_536
 # A timer may fire a clock tick early (uvloop's clock counts milliseconds); that is not worth another round.
 _TICK_S = 0.001
+# What one read takes from the socket. The loop's own buffer of 256 KB would be each slow client's share of our memory.
+READ_BYTES_MAX = 32_768
 
 
 class Keeper(Protocol):
     """Who keeps connections: hears of the two ways in which one can leave its exchange."""
 
     idle_s: float
+    inbox: memoryview
 
     def give_back(self, connection: "Connection") -> None:
         """Take a connection whose answer is complete and which can carry another."""
@@ -28,7 +31,7 @@ class Keeper(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Carries one exchange at a time; a byte that belongs to none kills it, so that answers cannot cross.
 
     One timer serves every limit. It is armed at the first limit and left alone while limits only move later: when
@@ -64,12 +67,16 @@ class Connection(asyncio.Protocol):
         if not self.alive:
             self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: one place for all connections, as each takes out at once what came for it."""
+        return self._keeper.inbox
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Give the bytes to the answer that is due, or die of them."""
         if self._response is None:
             self.cut()
         else:
-            self._response.feed(data)
+            self._response.feed(bytes(self._keeper.inbox[:nbytes]))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the answer that is due; an idle connection just leaves the pool."""

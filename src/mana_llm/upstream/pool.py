@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from mana_llm.schema.errors import ProviderConnectError
 from mana_llm.schema.wire import Endpoint, Limits, Origin
-from mana_llm.upstream.connection import Connection
+from mana_llm.upstream.connection import READ_BYTES_MAX, Connection
 from mana_llm.upstream.dial import Dialler
 from mana_llm.upstream.limits import PoolLimits
 from mana_llm.upstream.request import render_head
@@ -46,6 +46,7 @@ class Pool:
         self._waiters: deque[Waiter] = deque()
         self._heads: dict[Endpoint, bytes] = {}
         self._closed = False
+        self.inbox = memoryview(bytearray(READ_BYTES_MAX))
 
     def __repr__(self) -> str:
         queued = sum(not waiter.done() for waiter in self._waiters)

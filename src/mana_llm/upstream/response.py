@@ -7,11 +7,12 @@ from mana_llm.schema.wire import Limits
 from mana_llm.upstream.connection import Connection
 from mana_llm.upstream.message import Message
 
-# What may lie unread before the upstream is made to wait.
-_UNREAD_BYTES_MAX = 262_144
-# What one read hands over. A reader works on it without a pause: thirty streams that each had all of the above to
-# work on held everybody else up for 57 ms (30 streams of 5 MiB, measured); with this they take turns.
-_TURN_BYTES = 65_536
+# What may lie unread before the upstream is made to wait; one more read may be on its way. Measured with clients that
+# read a byte per second of 5 MiB (R8): 116 KiB each with these bounds and the edge's, 530 KiB with 256 KiB here.
+_UNREAD_BYTES_MAX = 16_384
+# What one read hands over. A reader works on it without a pause: thirty streams that each had 256 KiB to work on held
+# everybody else up for 57 ms (30 streams of 5 MiB, measured); with 64 KiB they took turns, and R8 wants it smaller.
+_TURN_BYTES = 16_384
 # How long a finished answer may take to end before its connection is not worth the wait.
 _FINISH_S = 1.0
 # A keep-alive connection that the upstream has closed dies of our request within a round trip. One that lived

@@ -7,6 +7,7 @@ request, where each function gives a value or raises the error that names the pl
 import re
 from typing import Final
 
+from mana_llm.providers.failures.instants import date_of, seconds_until
 from mana_llm.schema.errors import (
     ProviderAuthError,
     ProviderError,
@@ -73,13 +74,14 @@ def refused_key(status: int) -> ProviderAuthError:
 
 
 def retry_after_s(headers: Headers) -> float | None:
-    """How long the provider asks to be left alone, in seconds; None if it does not say so in a number.
+    """How long the provider asks to be left alone, in seconds; None if it does not say so.
 
-    `retry-after-ms` goes before `retry-after`. HTTP dates are ignored: nothing here has a clock.
+    `retry-after-ms` goes before `retry-after`, which is seconds, or a date and then told from the answer's own.
     Source: openai-python _base_client.py (both names); RFC 9110, section 10.2.3.
     """
     given_by = dict(headers)
     for name, per_second in ((b"retry-after-ms", 1000), (b"retry-after", 1)):
         if match := _SECONDS.fullmatch(given_by.get(name, b"")):
             return float(match[1]) / per_second
-    return None
+    date = date_of(given_by.get(b"retry-after", b""))
+    return None if date is None else seconds_until(date, headers)

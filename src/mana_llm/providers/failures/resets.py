@@ -6,7 +6,7 @@
 | Together | x-ratelimit-reset | seconds |
 | Mistral (older) | ratelimitbysize-reset | seconds |
 | Hugging Face | ratelimit: "api";r=0;t=295 | seconds, t |
-| OpenRouter | x-ratelimit-reset | milliseconds since 1970: unread, since nothing here has a clock |
+| OpenRouter | x-ratelimit-reset | milliseconds since 1970, told from the answer's own Date |
 
 Source: recorded headers (docs/sources.md).
 """
@@ -14,15 +14,19 @@ Source: recorded headers (docs/sources.md).
 import re
 from typing import Final
 
+from mana_llm.providers.failures.instants import seconds_until
 from mana_llm.schema.wire import Headers
 
 SECONDS_MAX: Final = 7 * 86_400.0
 """More is an instant and no duration, or a limit whose end nobody waits for."""
+MILLISECONDS_MIN: Final = 1e11
+"""An instant of so much is of milliseconds: as seconds it would be in the year 5138."""
 
 _DURATION: Final = re.compile(
     rb"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{0,12})?)s)?(?:(\d{1,9}(?:\.\d{0,12})?)ms)?"
 )
 _PLAIN: Final = re.compile(rb"\d{1,9}(?:\.\d{0,12})?")
+_INSTANT: Final = re.compile(rb"\d{10,13}")
 _STRUCTURED: Final = re.compile(rb";\s*r=0\s*;\s*t=(\d{1,9})")
 _UNITS_S: Final = (3600.0, 60.0, 1.0, 0.001)
 
@@ -42,6 +46,7 @@ def reset_after_s(headers: Headers) -> float | None:
         for wait in (
             resets[b"tokens"],
             _seconds(given.get(b"x-ratelimit-reset", b"")),
+            _until(given.get(b"x-ratelimit-reset", b""), headers),
             _seconds(given.get(b"ratelimitbysize-reset", b"")),
             _structured(given.get(b"ratelimit", b"")),
         )
@@ -59,6 +64,15 @@ def _seconds(text: bytes) -> float | None:
     else:
         return None
     return seconds if seconds <= SECONDS_MAX else None
+
+
+def _until(text: bytes, headers: Headers) -> float | None:
+    """Seconds until an instant, in seconds or milliseconds since 1970."""
+    if not _INSTANT.fullmatch(text.strip()):
+        return None
+    instant = float(text)
+    seconds = seconds_until(instant / 1000 if instant >= MILLISECONDS_MIN else instant, headers)
+    return None if seconds is None or seconds > SECONDS_MAX else seconds
 
 
 def _structured(text: bytes) -> float | None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from mana_llm.providers.failures.messages import messages_of
 from mana_llm.providers.google.answer import Reading, decode_completion
-from mana_llm.providers.google.embeddings import decode_batches, encode_batches
+from mana_llm.providers.google.embeddings import decode_batches, encode_batches, ignored_members
 from mana_llm.providers.google.errors import decode_error
 from mana_llm.providers.google.models import decode_list
 from mana_llm.providers.google.parts import urls_in
@@ -89,7 +89,7 @@ class Google:
             ProviderCapabilityError: if tokens were given.
         """
         endpoint = self._asking(model, "batchEmbedContents")
-        ignored = ("user",) if "user" in request.fields else ()
+        ignored = ignored_members(request)
         return [Call(endpoint, body, ignored) for body in encode_batches(request, model)]
 
     def decode_embeddings(self, bodies: list[bytes], request: EmbeddingsRequest) -> Embeddings:

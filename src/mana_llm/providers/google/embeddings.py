@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.kit.vectors import base64_of
+from mana_llm.providers.failures.fields import given
 from mana_llm.providers.google.errors import error_in, tells_error
 from mana_llm.providers.google.generation import bare
 from mana_llm.schema.embeddings import Embeddings, EmbeddingsRequest
@@ -19,6 +20,7 @@ from mana_llm.schema.wire import JSONDecodeError, decoder_of, encode_json
 
 BATCH_MAX: Final = 100
 """Texts in one call."""
+_CARRIED: Final = frozenset({"model", "input", "encoding_format", "dimensions"})
 _CHARACTERS_PER_TOKEN: Final = 4
 """Source: docs/behaviour.md, for usage that no provider reports."""
 
@@ -58,6 +60,12 @@ def encode_batches(request: EmbeddingsRequest, model: str) -> list[bytes]:
         around["outputDimensionality"] = request.dimensions
     rows = [{**around, "content": {"parts": [{"text": text}]}} for text in request.texts]
     return [encode_json({"requests": rows[at : at + BATCH_MAX]}) for at in range(0, len(rows), BATCH_MAX)]
+
+
+def ignored_members(request: EmbeddingsRequest) -> tuple[str, ...]:
+    """The given fields that have no place here, sorted."""
+    fields = request.fields
+    return tuple(sorted(name for name in fields if name not in _CARRIED and given(fields, name) is not None))
 
 
 def decode_batches(bodies: list[bytes], request: EmbeddingsRequest) -> Embeddings:

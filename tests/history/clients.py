@@ -1,0 +1,161 @@
+"""Clients that keep their connections, pipeline now and then, leave when they like, and note what they got."""
+
+import asyncio
+import itertools
+import json
+import random
+from typing import Any
+
+import httptools
+
+from tests.history.records import Asked
+
+LEAVES = 0.05
+PIPELINES = 0.1
+EMBEDS = 0.1
+STREAMS = 0.5
+ANSWERED_S = 20.0
+"""Far beyond any limit of the gateway's: what has not come by then is lost."""
+
+
+class Load:
+    """What is asked for: `chat` and `embed` are models to choose from; every request has an id of its own."""
+
+    def __init__(self, port: int, chat: tuple[str, ...], embed: tuple[str, ...], chance: random.Random) -> None:
+        self.port = port
+        self.random = chance
+        self.asked: list[Asked] = []
+        self._chat = chat
+        self._embed = embed
+        self._numbers = itertools.count(1)
+
+    async def run(self, requests: int, clients: int) -> None:
+        """So many requests by so many clients at a time."""
+        left = itertools.count(requests, -1)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(clients):
+                group.create_task(self._client(left))
+
+    async def _client(self, left: Any) -> None:
+        line: Line | None = None
+        while next(left) > 0:
+            line = await self._usable(line)
+            count = self.random.choice((2, 3)) if self.random.random() < PIPELINES else 1
+            asked = [line.ask(*self._request()) for _ in range(count)]
+            for _ in asked[1:]:
+                next(left)
+            self.asked += asked
+            if self.random.random() < LEAVES:
+                await line.leaves_within(self.random.choice((0.0, 0.002, 0.02, 0.2)) * self.random.random())
+            else:
+                await line.answered()
+        if line:
+            line.close()
+
+    async def _usable(self, line: "Line | None") -> "Line":
+        if line and line.open:
+            return line
+        _, line = await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", self.port)
+        return line
+
+    def _request(self) -> tuple[Asked, bytes]:
+        """One request, and its bytes."""
+        name = f"r-{next(self._numbers):07}"
+        if self.random.random() < EMBEDS:
+            model, path = self.random.choice(self._embed), "/v1/embeddings"
+            asked, fields = Asked(name, "embeddings", model), {"model": model, "input": f"embed {name}"}
+        else:
+            model, path = self.random.choice(self._chat), "/v1/chat/completions"
+            fields = {"model": model, "messages": [{"role": "user", "content": f"say {name} again"}]}
+            kind = "stream" if self.random.random() < STREAMS else "plain"
+            if kind == "stream":
+                fields |= {"stream": True, "stream_options": {"include_usage": True}}
+            asked = Asked(name, kind, model)
+        body = json.dumps(fields).encode()
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+            f"X-Request-Id: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return asked, head.encode() + body
+
+
+class Line(asyncio.Protocol):
+    """One connection: answers belong to requests in their order, whatever they say of themselves."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self._due: list[Asked] = []
+        self._fields: list[tuple[str, str]] = []
+        self._body: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._new_parser()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        if self._due and self._due[0].status:
+            self._due[0].body = b"".join(self._body)
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def ask(self, asked: Asked, request: bytes) -> Asked:
+        self._due.append(asked)
+        self._transport.write(request)
+        return asked
+
+    async def answered(self) -> None:
+        """Wait until every answer that is due is whole, or the connection has ended."""
+        timer = asyncio.get_running_loop().call_later(ANSWERED_S, self.close)
+        while self._due and self.open:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        timer.cancel()
+
+    async def leaves_within(self, seconds: float) -> None:
+        """Go, whatever is still due."""
+        if seconds:
+            await asyncio.sleep(seconds)
+        for asked in self._due:
+            asked.left = True
+        self.close()
+        self._transport.abort()
+
+    def close(self) -> None:
+        self.open = False
+        self._transport.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What the parser tells.
+
+    def _new_parser(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def on_message_begin(self) -> None:
+        self._fields, self._body = [], []
+        assert self._due, "an answer that nobody asked for"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.decode().lower(), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        self._due[0].status = self._parser.get_status_code()
+        self._due[0].headers = dict(self._fields)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        asked = self._due.pop(0)
+        asked.body, asked.whole = b"".join(self._body), True
+        if asked.headers.get("connection") == "close":
+            self.open = False
+        if not self._due:
+            self._wake()
