@@ -79,6 +79,8 @@ CASES = [
          fields={"modalities": ["audio"]}),
     *(Case(f"our key gets {code}", f"{provider}/sim.status.code-{code}", False, "ProviderAuthError", "none",
            (502, "provider_auth")) for provider in ("openai", "google", "ollama") for code in (401, 403)),
+    Case("a filter leaves nothing", "openai/sim.filter", False, "ProviderBlockedError", "none",
+         (422, "content_filter")),
     Case("gemini blocks the prompt", "google/sim.filter", False, "ProviderBlockedError", "none",
          (422, "content_filter")),
     Case("gemini blocks the answer", "google/sim.filter.how-candidate", False, "ProviderBlockedError", "none",

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.providers.base_url import Base
-from mana_llm.providers.compatible_answer import ERROR, Members, finish_word, tidy_message, tidy_usage
+from mana_llm.providers.compatible_answer import ERROR, Members, finish_word, raise_if_blocked, tidy_message, tidy_usage
 from mana_llm.providers.compatible_embeddings import NO_TOKENS, embeddings_bodies, embeddings_of
 from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error, raise_error
 from mana_llm.providers.compatible_messages import MessageRules
@@ -40,6 +40,7 @@ _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the answer ended with finish_reaso
 _RIGHT_FINISHES: Final = frozenset(
     (b"null", b'"stop"', b'"length"', b'"tool_calls"', b'"content_filter"', b'"function_call"')
 )
+_KEY_BYTES_MIN: Final = 16
 _UNREADABLE: Final = (KeyError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, JSONDecodeError)
 
 
@@ -54,6 +55,7 @@ class Compatible:
         self._quirks = quirks
         self._thoughts = Thoughts() if quirks.wants_thoughts else None
         self._rules = MessageRules(quirks, self._thoughts)
+        self._key = key.encode()
         authorization = f"Authorization: Bearer {key}\r\n".encode() if key else b""
         posting = b"Content-Type: application/json\r\n" + authorization
         listing = base.prefix + quirks.listing
@@ -87,6 +89,7 @@ class Compatible:
         try:
             choices = decode_envelopes(fields["choices"])
             changed = self._tidy(choices, fields.get("id", NULL))
+            raise_if_blocked(choices)
             usage = None
             if "usage" in fields:
                 fields["usage"], usage = tidy_usage(fields["usage"])
@@ -126,7 +129,9 @@ class Compatible:
 
     def decode_error(self, status: int, headers: Headers, body: bytes) -> ProviderError:
         """Classify an answer that is not the one hoped for."""
-        return failure_in_body(status, headers, body)
+        # Some quote the key that they refuse. A short one is a test's, and may be a part of ordinary words.
+        quoted = len(self._key) >= _KEY_BYTES_MIN
+        return failure_in_body(status, headers, body.replace(self._key, b"***") if quoted else body)
 
     def encode_models(self) -> Call:
         """The call that lists the models."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.providers.toolcalls import synthesised_id
+from mana_llm.schema.errors import ProviderBlockedError
 from mana_llm.schema.usage import Usage, read_usage
 from mana_llm.schema.wire import (
     NULL,
@@ -25,6 +26,9 @@ from mana_llm.schema.wire import (
 Members = dict[str, Any]
 
 ERROR: Final = "error"
+_BLOCKED: Final = "content_filter"
+_SAID: Final = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
+_NOTHING: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _FINISHES: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
 # Words of other APIs that shine through. Source: OpenRouter's native_finish_reason (recorded), Anthropic and
 # Bedrock behind gateways, vLLM's and SGLang's abort, Z.AI's documentation.
@@ -46,6 +50,7 @@ _FOREIGN: Final = {
     ERROR: ERROR,
 }
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
+_BLOCKED_RAW: Final = msgspec.Raw(b'"content_filter"')
 _LIST: Final = b"["
 _OBJECT: Final = b"{"
 
@@ -55,6 +60,29 @@ def finish_word(word: str, own: Mapping[str, str]) -> str:
     if word in own:
         return own[word]
     return word if word in _FINISHES else _FOREIGN.get(word.lower(), "stop")
+
+
+def raise_if_blocked(choices: list[Members]) -> None:
+    """Refuse what a content filter stopped before anything was said; after content it is a finish like any other.
+
+    Raises:
+        ProviderBlockedError: if every choice ended so, and none says anything.
+    """
+    if choices and all(_blocked(choice) for choice in choices):
+        raise ProviderBlockedError("the provider's content filter stopped the answer before any content")
+
+
+def _blocked(choice: Members) -> bool:
+    # A delta was opened, and its finish word with it; a message that was right is as it came.
+    if choice.get("finish_reason", NULL) not in (_BLOCKED, _BLOCKED_RAW):
+        return False
+    said: Any = choice["delta"] if "delta" in choice else choice.get("message", NULL)
+    members: Members = said if isinstance(said, dict) else {} if said == NULL else decode_envelope(said)
+    return all(name not in members or _is_nothing(members[name]) for name in _SAID)
+
+
+def _is_nothing(value: Any) -> bool:
+    return bytes(value) in _NOTHING if isinstance(value, msgspec.Raw) else not value
 
 
 def tidy_texts(members: Members) -> bool:

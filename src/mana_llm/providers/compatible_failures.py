@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from mana_llm.providers.compatible_said import Said, said_in
-from mana_llm.providers.failures import failure_for, in_own_words, retry_after_s
+from mana_llm.providers.failures import failure_for, in_own_words, refused_key, retry_after_s
 from mana_llm.providers.failures.resets import reset_after_s
 from mana_llm.schema.errors import (
     ProviderBlockedError,
@@ -36,6 +36,9 @@ _QUOTA: Final = frozenset(
     )
 )
 _RATE: Final = frozenset(("rate_limit_exceeded", "slow_down"))
+# Our key was refused with another status than 401. Source: xAI's 400, in continuedev/continue#10778.
+_BAD_KEY: Final = frozenset(("invalid_api_key",))
+_BAD_KEY_TEXT: Final = re.compile(r"incorrect api key provided", re.IGNORECASE)
 # The model's own tool call did not fit its schema; a fresh sample may. Source: console.groq.com/docs/errors.
 _RESAMPLE: Final = frozenset(("tool_use_failed",))
 # A filter stopped the prompt. Source: Azure's and OpenAI's content filter codes.
@@ -50,7 +53,8 @@ _CODES: Final = {
     "too_many_prompt_tokens": _CONTEXT,
     "invalid_model": _UNKNOWN,
 }
-# The one place that reads messages: these servers answer a plain 400 with no code of their own for it.
+# With the refused key above, the one place that reads messages: these servers answer a plain 400 with no code of
+# their own for it.
 # Source: recorded traffic of OpenRouter, DeepSeek, Ollama's cloud and Venice; vLLM, xAI and Moonshot as quoted in
 # their clients' issues.
 _TEXTS: Final = (
@@ -90,7 +94,7 @@ def failure_in_body(status: int, headers: Headers, body: bytes) -> ProviderError
             return _in_answer(_classified(said, said.status))
         return ProviderProtocolError(f"a 200 with {_media_type(headers)} instead of an answer")
     if status == 429 and said.retry_after_s is None:
-        said.retry_after_s = reset_after_s(headers)
+        said.retry_after_s = reset_after_s([*headers, *said.limits])
     asked = retry_after_s(headers)
     said.retry_after_s = said.retry_after_s if asked is None else asked
     return _classified(said, status)
@@ -145,6 +149,8 @@ def _classified(said: Said, status: int | None) -> ProviderError:
         return ProviderServerError("the model's tool call failed", health="none")
     if words & _BLOCKED or said.blocked:
         return ProviderBlockedError("the provider's content filter stopped the prompt")
+    if words & _BAD_KEY or _BAD_KEY_TEXT.match(said.message):
+        return refused_key(status or 400)
     if words & _INCAPABLE:
         return ProviderCapabilityError(said.message or "the provider cannot do what was asked")
     if words & _RATE and status in (None, 200):

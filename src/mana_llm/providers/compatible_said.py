@@ -10,14 +10,17 @@ from typing import Any, Final
 
 import msgspec
 
-from mana_llm.schema.wire import JSONDecodeError, decode_json
+from mana_llm.schema.wire import Headers, JSONDecodeError, decode_json
 
 DEPTH_MAX: Final = 3
 """Errors quote errors; nobody quotes deeper."""
 
 
 class Said(msgspec.Struct):
-    """What was understood; every member may be missing. `blocked` says that a filter stopped the prompt."""
+    """What was understood; every member may be missing. `blocked` says that a filter stopped the prompt.
+
+    `limits` are the headers of a provider behind this one, as it quotes them.
+    """
 
     message: str = ""
     code: str | None = None
@@ -26,6 +29,7 @@ class Said(msgspec.Struct):
     status: int | None = None
     retry_after_s: float | None = None
     blocked: bool = False
+    limits: Headers = []
 
 
 def said_in(value: Any, depth: int = DEPTH_MAX) -> Said:
@@ -76,6 +80,12 @@ def _with_metadata(said: Said, metadata: dict[str, Any], depth: int) -> Said:
     headers = metadata.get("headers")
     if wait is None and isinstance(headers, dict):
         wait = headers.get("Retry-After")
+    if isinstance(headers, dict):
+        said.limits = [
+            (name.lower().encode(errors="replace"), value.encode(errors="replace"))
+            for name, value in headers.items()
+            if isinstance(value, str)
+        ]
     said.retry_after_s = _number(wait)
     said.blocked = bool(metadata.get("reasons") or metadata.get("flagged_input"))
     return said

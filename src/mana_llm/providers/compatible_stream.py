@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.compatible_answer import ERROR, finish_word, tidy_texts, tidy_usage
+from mana_llm.providers.compatible_answer import ERROR, finish_word, raise_if_blocked, tidy_texts, tidy_usage
 from mana_llm.providers.compatible_calls import CallDeltas
 from mana_llm.providers.compatible_failures import failure_alone, failure_in_error, raise_error
 from mana_llm.providers.compatible_thoughts import ThoughtStream
@@ -45,6 +45,7 @@ class CompatibleStream:
         self._finish_reasons = finish_reasons
         self._thoughts = thoughts
         self._finished = False
+        self._spoke = False
         self._calls: dict[int, CallDeltas] = {}
 
     def feed(self, data: bytes) -> list[ChatChunk]:
@@ -103,6 +104,8 @@ class CompatibleStream:
             chunk.usage, _ = tidy_usage(usage)
         for choice in chunk.choices:
             self._read(choice, chunk)
+        if chunk.finished and not self._spoke:
+            raise_if_blocked(chunk.choices)
         return chunk
 
     def _read(self, choice: dict[str, Any], chunk: ChatChunk) -> None:
@@ -116,7 +119,7 @@ class CompatibleStream:
             if name in _CONTENT:
                 text = bytes(value)
                 if text not in _EMPTY:
-                    chunk.has_content = True
+                    chunk.has_content = self._spoke = True
                     # A plain text is right as it is; calls, lists of chunks and another spelling are not.
                     if text[0] != _QUOTE or name == "reasoning":
                         odd = True
