@@ -9,6 +9,7 @@ from typing import Final
 
 from docs.generate.aliases import aliases_schema, with_keys
 from docs.generate.errors import errors_page
+from docs.generate.faults import faults_page
 from docs.generate.figures import with_figures
 from docs.generate.reliability import reliability_page
 from docs.generate.settings import env_example, settings_page
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
         "src/mana_llm/aliases.schema.json": aliases_schema(),
         "docs/settings.md": settings_page(),
         "docs/errors.md": errors_page(ROOT / "src" / "mana_llm"),
+        "docs/faults.md": faults_page(),
         "docs/reliability.md": reliability_page(ROOT / "tests"),
         "README.md": with_figures(readme, ROOT / "benchmarks" / "results.json"),
     }

@@ -11,6 +11,7 @@ from mana_llm.edge.auth import Authenticator
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
+from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.settings import Settings, SettingsError
 from tests.edge.wire import CHAT, KEYS, ask, chat, chat_body, client, edge, request, run
 from tests.world import gateway
@@ -76,7 +77,8 @@ def test_client_gets_a_500_when_there_is_a_bug(caplog):
 
     async def play():
         parts = (Authenticator(()), Unobserving(), SystemClock(), Ids("req-"))
-        services = Services(*parts, _nothing, _nothing, Lifecycle(), str)
+        aliases = AliasRegistry("aliases: {mana/any: {chain: [lab/any]}}\ndefault: mana/any", {"lab": ""}, "lab")
+        services = Services(*parts, _nothing, _nothing, Lifecycle(), aliases)
         app = Gateway(services, {}, {"/broken": Endpoint({"GET": broken})})
         async with edge(app) as running, client(running.port) as one:
             one.send(request("GET", "/broken") * 2)

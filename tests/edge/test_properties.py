@@ -6,9 +6,10 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mana_llm.edge.headers import IGNORED_BYTES_MAX, header_text, ignored_header
+from mana_llm.edge.headers import IGNORED_BYTES_MAX, ignored_header
 from mana_llm.edge.watch import Watch
 from mana_llm.kit.ids import sane_id
+from mana_llm.schema.targets import header_text
 from tests.edge.wire import CHAT, chat, chat_body, client, edge, request, run, until
 
 CHUNKED = (

@@ -36,9 +36,10 @@ def test_answer_tells_its_way_when_a_fallback_gave_it(stream, tmp_path):
             await asyncio.sleep(0.05)
             on.actors[1].say(streamed("a") if stream else whole("a"))
             answer = await exchange.whole()
-            queue_ms, connect_ms, first_ms = timing(answer)
+            # A connection on the same machine may take no time that the loop's clock can see.
+            queue_ms, _, first_ms = timing(answer)
             assert "gateway;dur=" in answer.headers["server-timing"]
-            assert (queue_ms, connect_ms > 0) == (0.0, True)
+            assert queue_ms == 0.0
             assert first_ms >= 45
             assert answer.headers["x-mana-llm-attempts"] == "2"
             assert answer.headers["x-mana-llm-config"] == on.running.application.aliases.version

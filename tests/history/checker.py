@@ -8,8 +8,11 @@ from typing import Any
 from tests.history.records import Asked, Called, History, Seen
 
 SKIPPED = ("unconfigured", "cache-unhealthy", "saturated", "capability", "retry-budget")
-UNHEARD = ("ProviderConnectError",)
-"""Reasons after which nothing of the call needs to have come by on the wire."""
+NO_CONNECTION = "ProviderConnectError"
+UNSEEN = ("ProviderProtocolError", "ProviderTimeoutError")
+"""What comes of a call whose connection was just being taken up by somebody who was killed in that moment."""
+KILL_S = 0.1
+"""Seconds that what a kill did to connections may take to be noticed."""
 
 
 def violations(history: History) -> list[str]:
@@ -22,7 +25,7 @@ def violations(history: History) -> list[str]:
     found += [f"{name}: called upstream, and nobody asked for it" for name in calls if name not in known]
     found += [f"{name}: in the log, and nobody asked for it" for name in lines if name not in known]
     for asked in history.asked:
-        story = Story(asked, calls[asked.id], seen[asked.id], lines[asked.id], history.chains)
+        story = Story(asked, calls[asked.id], seen[asked.id], lines[asked.id], history)
         found += [f"{asked.id}: {problem}" for problem in story.problems()]
     return found + list(_sums(history))
 
@@ -36,9 +39,10 @@ class Story:
         calls: list[Called],
         seen: list[Seen],
         lines: list[dict[str, Any]],
-        chains: dict[str, dict[str, list[str]]],
+        history: History,
     ) -> None:
-        self.asked, self.calls, self.seen, self.lines, self.chains = asked, calls, seen, lines, chains
+        self.asked, self.calls, self.seen, self.lines, self.chains = asked, calls, seen, lines, history.chains
+        self.killed = {name for name, at_s in history.killed if asked.began_s - KILL_S <= at_s <= asked.ended_s}
 
     def problems(self) -> Iterator[str]:
         asked = self.asked
@@ -108,7 +112,9 @@ class Story:
             yield "an entry has two rows"
         for row in rows:
             provider = row["model"].partition("/")[0]
-            if row["reason"] not in (*SKIPPED, *UNHEARD) and provider not in providers:
+            if row["reason"] in (*SKIPPED, NO_CONNECTION) or (row["reason"] in UNSEEN and provider in self.killed):
+                continue
+            if provider not in providers:
                 yield f"{provider} is said to have been asked ({row['reason']}), and nothing came by"
         # A walk that ran out of time, and the loser of a race, have no row for what was under way.
         extra = providers - set(tried)
@@ -241,7 +247,21 @@ def _sums(history: History) -> Iterator[str]:
         counted = history.counted("mana_llm_alias_resolved_total", alias=alias, target=target)
         if counted != count:
             yield f"{counted} answers of {alias} by {target} are counted, {count} logged"
+    yield from _answers(history)
     yield from _attempts(history)
+
+
+def _answers(history: History) -> Iterator[str]:
+    """Every answer that a provider gave has a line that names it, and every break is counted once."""
+    answered = [line for line in history.lines if line.get("resolved")]
+    counted = history.counted("mana_llm_llm_requests_total", status="ok")
+    left = sum(asked.left for asked in history.asked)
+    if not 0 <= counted - len(answered) <= left:
+        yield f"{counted} answers are counted, {len(answered)} logged"
+    broken = sum(line.get("error", "").startswith("Provider") for line in answered)
+    counted = history.counted("mana_llm_streams_broken_total")
+    if counted != broken:
+        yield f"{counted} broken streams are counted, {broken} logged"
 
 
 def _attempts(history: History) -> Iterator[str]:
@@ -251,8 +271,10 @@ def _attempts(history: History) -> Iterator[str]:
     if counted != told:
         yield f"{counted} attempts are counted, {told} logged"
     came = len({(each.id, each.provider) for each in history.seen})
-    unheard = sum(history.counted("mana_llm_llm_requests_total", status=reason) for reason in UNHEARD)
+    unheard = history.counted("mana_llm_llm_requests_total", status=NO_CONNECTION)
     given_up = history.counted("mana_llm_llm_requests_total", status="cancelled")
+    if history.killed:
+        given_up += history.counted("mana_llm_llm_requests_total", status=UNSEEN[0])
     # One that was dropped may have found no connection when it was sent again.
     dropped = sum(each.dropped for each in history.seen)
     if not -dropped <= told - came - unheard <= given_up:

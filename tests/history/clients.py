@@ -103,6 +103,7 @@ class Line(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def ask(self, asked: Asked, request: bytes) -> Asked:
+        asked.began_s = asyncio.get_running_loop().time()
         self._due.append(asked)
         self._transport.write(request)
         return asked
@@ -155,6 +156,7 @@ class Line(asyncio.Protocol):
     def on_message_complete(self) -> None:
         asked = self._due.pop(0)
         asked.body, asked.whole = b"".join(self._body), True
+        asked.ended_s = asyncio.get_running_loop().time()
         if asked.headers.get("connection") == "close":
             self.open = False
         if not self._due:

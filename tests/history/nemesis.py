@@ -34,7 +34,8 @@ class Nemesis:
 
     def __init__(self, proxies: list[Proxy], file: Path, chance: random.Random) -> None:
         self.chains: dict[str, dict[str, list[str]]] = {}
-        self.kills = self.reloads = 0
+        self.killed: list[tuple[str, float]] = []
+        self.reloads = 0
         self._proxies = proxies
         self._file = file
         self._random = chance
@@ -75,12 +76,14 @@ class Nemesis:
         while True:
             await asyncio.sleep(chance.uniform(0.3, 0.9))
             proxy = chance.choice(self._proxies)
-            self.kills += 1
+            self.killed.append((proxy.name, asyncio.get_running_loop().time()))
             proxy.kill()
             try:
                 await asyncio.sleep(chance.uniform(0.0, 0.2))
             finally:
-                await proxy.start()
+                # Were it cancelled in the middle of that, nobody would listen there any more.
+                proxy.starting = asyncio.ensure_future(proxy.start())
+                await asyncio.shield(proxy.starting)
 
     async def _roll(self, reload: Callable[[], object]) -> None:
         while True:

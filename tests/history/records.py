@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass
 class Asked:
-    """One request as its client saw it. `whole` says that the answer ended; `left` that the client did not wait."""
+    """One request as its client saw it, from `began_s` to `ended_s`.
+
+    `whole` says that the answer ended; `left` that the client did not wait.
+    """
 
     id: str
     kind: str
@@ -17,6 +20,8 @@ class Asked:
     body: bytes = b""
     whole: bool = False
     left: bool = False
+    began_s: float = 0.0
+    ended_s: float = 0.0
 
 
 @dataclass
@@ -56,7 +61,11 @@ class Seen:
 
 @dataclass
 class History:
-    """Everything. `chains` has the entries of every alias by the version of the aliases; `lines` is the access log."""
+    """Everything. `chains` has the entries of every alias by the version of the aliases; `lines` is the access log.
+
+    `killed` has who was killed and when: a connection that was being taken up at that moment takes what was sent on it
+    along, unseen.
+    """
 
     asked: list[Asked] = field(default_factory=list)
     called: list[Called] = field(default_factory=list)
@@ -64,6 +73,7 @@ class History:
     lines: list[dict[str, Any]] = field(default_factory=list)
     chains: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+    killed: list[tuple[str, float]] = field(default_factory=list)
 
     def copy(self) -> "History":
         """One that may be spoilt."""
@@ -74,6 +84,7 @@ class History:
             [dict(line) for line in self.lines],
             self.chains,
             list(self.samples),
+            list(self.killed),
         )
 
     def counted(self, name: str, **labels: str) -> float:

@@ -60,7 +60,7 @@ def good() -> History:
     failed_head = head("r-0000003", "", "application/json")
     del failed_head["x-mana-llm-resolved"]
     streamed, typed = head("r-0000001", "u1/m", "text/event-stream"), head("r-0000002", "u2/m", "application/json")
-    counts = {"requests": 3, "ok": 2, "failed": 1, "input": 15, "output": 5, "calls": 3}
+    counts = {"requests": 3, "ok": 2, "failed": 1, "input": 15, "output": 5}
     return History(
         asked=[
             Asked(
@@ -88,7 +88,8 @@ def good() -> History:
             ("mana_llm_tokens_total", {"type": "output"}, counts["output"]),
             ("mana_llm_alias_resolved_total", {"alias": "mana/a", "target": "u1/m"}, 1),
             ("mana_llm_alias_resolved_total", {"alias": "mana/a", "target": "u2/m"}, 1),
-            ("mana_llm_llm_requests_total", {"status": "ok"}, counts["calls"]),
+            ("mana_llm_llm_requests_total", {"status": "ok"}, counts["ok"]),
+            ("mana_llm_llm_requests_total", {"status": "ProviderServerError"}, counts["failed"]),
         ],
     )
 
@@ -101,7 +102,8 @@ def streams(history: History, pieces: list[str], label: str = "u1/m") -> None:
 def breaks(history: History, found: list[Any]) -> None:
     """Have the first client get these events, an error and the end."""
     history.asked[0].body = stream_of([*found, {"error": {"message": "it broke"}}])
-    history.lines[0] |= {"tokens_in": None, "tokens_out": None}
+    history.lines[0] |= {"tokens_in": None, "tokens_out": None, "error": "ProviderProtocolError"}
+    history.samples.append(("mana_llm_streams_broken_total", {}, 1))
     history.samples[2:4] = [
         ("mana_llm_tokens_total", {"type": "input"}, 8),
         ("mana_llm_tokens_total", {"type": "output"}, 2),
@@ -190,6 +192,14 @@ def counts_other_tokens(history: History) -> None:
     history.samples[2] = ("mana_llm_tokens_total", {"type": "input"}, 16)
 
 
+def breaks_unseen(history: History) -> None:
+    history.samples.append(("mana_llm_streams_broken_total", {}, 1))
+
+
+def answers_unseen(history: History) -> None:
+    history.samples[-2] = ("mana_llm_llm_requests_total", {"status": "ok"}, 3)
+
+
 def nobody_asked(history: History) -> None:
     history.called.append(Called("r-0000009", "u1/m", 12))
 
@@ -221,6 +231,8 @@ SPOILT: list[tuple[Callable[[History], object], str]] = [
     (hides_a_row, "no row says so"),
     (counts_too_many, "requests are counted"),
     (counts_other_tokens, "input tokens are counted"),
+    (breaks_unseen, "broken streams are counted"),
+    (answers_unseen, "answers are counted"),
     (nobody_asked, "nobody asked for it"),
 ]
 

@@ -49,6 +49,7 @@ class Proxy:
         self.share = 0.0
         self.met: dict[str, int] = dict.fromkeys(TOXICS, 0)
         self.links: set[Link] = set()
+        self.starting: asyncio.Future[None] | None = None
         self.upstream_port = port
         self._server: asyncio.Server | None = None
 

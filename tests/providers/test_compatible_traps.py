@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 
 from mana_llm.providers.base_url import base_of
 from mana_llm.providers.compatible import Compatible
+from mana_llm.providers.compatible_quirks import Quirks
 from mana_llm.providers.failures import retry_after_s
 from mana_llm.providers.failures.resets import reset_after_s
 from mana_llm.providers.table import ROWS
 from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.errors import ProviderError, ProviderRateLimitError, ProviderRequestError, ProviderServerError
+from mana_llm.schema.errors import (
+    ProviderAuthError,
+    ProviderError,
+    ProviderRateLimitError,
+    ProviderRequestError,
+    ProviderServerError,
+)
 from mana_llm.schema.wire import encode_json
 from tests.recordings import streamed
 
@@ -164,6 +171,37 @@ def test_answer_fails_when_a_flat_error_of_the_callers_is_in_a_200():
     body = encode_json({"object": "error", "message": "m", "type": "BadRequestError", "code": 400})
     with pytest.raises(ProviderServerError):
         row("openai").decode_chat(body, ASKED)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***yz. Get one."},
+        {"error": {"message": "Bad key.", "type": "invalid_request_error", "code": "invalid_api_key"}},
+    ],
+)
+def test_key_is_refused_when_the_status_is_400(body):
+    """A bad key is one whatever the status (xAI, and Gemini): the operator mends it, and no part of it is shown."""
+    failure = row("xai").decode_error(400, [], encode_json(body))
+    assert isinstance(failure, ProviderAuthError)
+    assert "xa***yz" not in failure.message
+
+
+@pytest.mark.parametrize("status", [400, 422, 429, 500])
+def test_key_is_in_no_message_when_a_cloud_quotes_it(status):
+    """A provider that quotes our key does not make us say it."""
+    key = "xai-made-up-for-tests-0123456789"
+    cloud = Compatible("xai", base_of("https://cloud.example/v1"), key, Quirks())
+    failure = cloud.decode_error(status, [], encode_json({"error": f"Bad request for key {key}."}))
+    assert failure.message == "Bad request for key ***."
+
+
+def test_wait_is_read_when_a_router_tells_the_limit_of_the_provider_behind_it():
+    """OpenRouter quotes the other one's headers in the body; its own Date says how far off the instant is."""
+    behind = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str((DATE_S + 7) * 1000)}
+    body = encode_json({"error": {"code": 429, "message": "m", "metadata": {"headers": behind}}})
+    assert row("openrouter").decode_error(429, [(b"date", DATE.encode())], body).retry_after_s == 7.0
+    assert row("openrouter").decode_error(429, [], body).retry_after_s is None
 
 
 def test_error_is_read_when_it_stands_in_a_list_of_one():

@@ -93,6 +93,22 @@ def test_stream_has_text_one_finish_and_one_usage_when_any_provider_is_asked(cli
     assert chunks[-1].usage.total_tokens > 0
 
 
+@pytest.mark.parametrize("name", ["ollama", "google", "lab", "openai"])
+def test_old_ceiling_is_taken_when_the_model_refuses_it(client, name):
+    """A client that sends `max_tokens` moves between providers without knowing which of them has renamed it."""
+    answer = client.chat.completions.create(model=model_of(name, "gpt-5.4-mini"), messages=HELLO, max_tokens=50)
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("name", ["groq", "ollama", "google"])
+def test_conversation_goes_on_when_another_provider_answered_before(client, name):
+    """An answer of OpenAI's or ours goes back as the client keeps it, to whoever is asked next."""
+    for first in ("openai", "ollama"):
+        said = client.chat.completions.create(model=model_of(first), messages=HELLO).choices[0].message
+        messages = [*HELLO, said.model_dump(exclude_unset=True), *HELLO]
+        assert client.chat.completions.create(model=model_of(name), messages=messages).choices[0].message.content
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
@@ -171,6 +187,8 @@ ASSISTANTS = st.fixed_dictionaries(
         "reasoning_content": TEXTS | st.none(),
         "extra_content": EXTRA,
         "name": TEXTS | st.none(),
+        "refusal": TEXTS | st.none(),
+        "annotations": st.just([]),
         "tool_calls": st.lists(CALLS, min_size=1, max_size=2),
     },
 )

@@ -171,21 +171,13 @@ def test_provider_has_failed_when_nobody_is_reached(question):
     assert not model.facts
 
 
-@pytest.mark.parametrize(("says", "error"), [(NOT_IN_TIME, ProviderTimeoutError), ((502, b""), ProviderServerError)])
-def test_provider_has_failed_when_it_does_not_say_what_is_needed(says, error):
-    """Silence and a server error fail the attempt where nothing can be judged without the answer."""
-    model = Model(NEEDED)
-    with pytest.raises(error) as caught:
-        World(says=says).prepare(model, request())
-    assert (caught.value.health, caught.value.walks_on) == ("failure", True)
-    assert not model.facts
-
-
 @pytest.mark.parametrize(
     ("question", "says"),
     [
         (WELCOME, NOT_IN_TIME),
         (WELCOME, (502, b"")),
+        (NEEDED, NOT_IN_TIME),
+        (NEEDED, (502, b"")),
         (WELCOME, (404, b"")),
         (NEEDED, (404, b"")),
         (NEEDED, (400, b"")),

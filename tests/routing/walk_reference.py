@@ -291,10 +291,10 @@ class Reference:
         """On its seat: ask, unless there are too many retries or it cannot be written down."""
         walk, target = walker.walk, walker.target
         assert target is not None
-        walking = sum(other.stage != "over" for other in self.walks)
+        everybody = sum(other.taken for other in self.places.values())
         everywhere = sum(other.retries for other in self.places.values())
         walker.retry = bool(walk.asked and place.story)
-        if walker.retry and (place.retries >= max(3, 0.2 * place.taken) or everywhere >= max(3, 0.2 * walking)):
+        if walker.retry and (place.retries >= max(3, 0.2 * place.taken) or everywhere >= max(3, 0.2 * everybody)):
             self.frees(place)
             return self.left(walker, "retry-budget")
         word = walk.refused.get(target.label)
@@ -350,9 +350,9 @@ class Reference:
 
     def had_its_time(self, walker: Walker) -> bool:
         walk = walker.walk
-        if walk.deadline_s - walker.began_s < CONNECT_S:
-            return False
-        return walk.patient or self.now_s < walk.deadline_s - SLACK_S
+        if self.now_s < walk.deadline_s - SLACK_S:
+            return True
+        return walk.patient and walk.deadline_s - walker.began_s >= CONNECT_S
 
     def refuses(self, walker: Walker, word: str, wish_s: float | None, place: Place) -> bool:
         """It failed: True if that is the end of the walk."""

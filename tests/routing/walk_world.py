@@ -37,7 +37,8 @@ CONNECT_S = 1.0
 TOTAL_S = 9.73
 STREAM_FIRST_S = 6.29
 BACKOFF_S = 20.0
-FAILURES_MAX = 2
+FAILURES_MAX = 3
+"""Three, so that a trial's failure takes a provider out that has failed but once."""
 WAITING_MAX = 3
 SEATS = {"one": 1, "two": 2, "free": 0, "gone": 0}
 """The providers; `gone` is not configured."""

@@ -31,7 +31,7 @@ def gateway_of(application: "Application") -> Gateway:
         start=application.start,
         stop=application.stop,
         lifecycle=application.lifecycle,
-        version=lambda: application.aliases.version,
+        aliases=application.aliases,
     )
     return Gateway(services, _api(application), _ops(application))
 

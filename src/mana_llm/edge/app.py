@@ -13,6 +13,7 @@ from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.reply import Receive, Scope, Send, send_error
 from mana_llm.kit.ids import Ids, sane_id
 from mana_llm.ports import Clock, Observer
+from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.schema.errors import GatewayError, InternalError, MethodError, RequestError, StoppingError
 from mana_llm.schema.events import Exchange
 
@@ -50,8 +51,8 @@ class Endpoint:
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What the application itself needs; `start` and `stop` are run when the server starts and stops. `version` tells
-    the aliases' version.
+    """What the application itself needs; `start` and `stop` are run when the server starts and stops. Of `aliases`
+    every answer tells the version.
     """
 
     authenticator: Authenticator
@@ -61,7 +62,7 @@ class Services(msgspec.Struct, frozen=True):
     start: Callable[[], Awaitable[None]]
     stop: Callable[[], Awaitable[None]]
     lifecycle: Lifecycle
-    version: Callable[[], str]
+    aliases: AliasRegistry
 
 
 class Gateway:
@@ -88,7 +89,7 @@ class Gateway:
         given = dict(scope["headers"])
         scope["given"] = given
         scope["exchange"] = exchange = _begin(services, given)
-        exchange.config = services.version()
+        exchange.config = services.aliases.table.version
         if scope.get("client"):
             exchange.peer = scope["client"][0]
         observed = scope["path"] not in self._ops

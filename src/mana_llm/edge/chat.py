@@ -6,7 +6,7 @@ from typing import Final
 
 from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers
 from mana_llm.edge.reply import JSON_TYPE, Receive, Scope, Send, send_whole
-from mana_llm.edge.route import ChatServices, ModelRoute, client_limit_s, plain_limit_s
+from mana_llm.edge.route import LIMIT_HEADER, ChatServices, ModelRoute, client_limit_s, plain_limit_s
 from mana_llm.edge.soft_commit import SoftCommit
 from mana_llm.edge.streamed import StreamedReply
 from mana_llm.routing.answer import Answer
@@ -35,7 +35,8 @@ class Chat(ModelRoute):
             await self._streamed(scope, send, request)
             return
         route = self._route(exchange, request, "chat")
-        answer = await services.router.answer(request, route, exchange, plain_limit_s(scope["given"]))
+        client_s = plain_limit_s(scope["given"]) if LIMIT_HEADER in scope["given"] else None
+        answer = await services.router.answer(request, route, exchange, client_s)
         await self._send_whole(send, exchange, answer)
 
     async def _send_whole(self, send: Send, exchange: Exchange, answer: Answer) -> None:
@@ -82,6 +83,8 @@ class Chat(ModelRoute):
             if answer and answer.stream:
                 # However this ends, the upstream does not go on working for nobody.
                 answer.close()
+                # Even if the client left before its head: who answered is paid.
+                exchange.target = answer.target
                 exchange.usage = answer.stream.usage
                 exchange.prompt_cut = answer.stream.prompt_cut
                 if exchange.usage is None and not answer.stream.done:

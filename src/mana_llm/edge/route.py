@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from mana_llm.edge.lanes import lane_of
+from mana_llm.edge.lanes import LANE_HEADER, lane_of
 from mana_llm.edge.lifecycle import Lifecycle
 from mana_llm.edge.reply import Receive, Scope, read_body
 from mana_llm.ports import Clock, Dialect
@@ -17,6 +17,7 @@ from mana_llm.schema.errors import RequestError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.targets import Route
 
+LIMIT_HEADER: Final = b"x-stainless-read-timeout"
 ASKED_CHARS_MAX: Final = 200
 ANSWERED_BEFORE_S: Final = 0.025
 """Seconds before a client gives up that it is answered."""
@@ -45,7 +46,8 @@ class ModelRoute:
         given = scope["given"]
         check_media_type(given.get(b"content-type"))
         exchange.walks = True
-        exchange.lane = lane_of(given, exchange.lane)
+        if LANE_HEADER in given:
+            exchange.lane = lane_of(given, exchange.lane)
         return read_body(receive)
 
     def _route(self, exchange: Exchange, request: Request, kind: Literal["chat", "embeddings"]) -> Route:
@@ -71,7 +73,7 @@ def client_limit_s(given: Mapping[bytes, bytes]) -> float | None:
 
     Source: openai-python 3.x sends it with every request, in seconds.
     """
-    text = given.get(b"x-stainless-read-timeout")
+    text = given.get(LIMIT_HEADER)
     if text is None:
         return None
     try:

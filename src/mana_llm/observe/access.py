@@ -17,7 +17,9 @@ from mana_llm.schema.targets import Target
 
 FLUSH_S: Final = 0.2
 """Seconds that a line may wait for others."""
-BATCH_MAX: Final = 256
+BATCH_MAX: Final = 2_048
+TEXTS_MAX: Final = 1_024
+"""Names that are remembered as they are shown: clients make them up."""
 Text = str | msgspec.Raw
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -57,7 +59,8 @@ class AccessLog:
         self._writer = writer
         self._wall_s = wall_s
         self._encode: Callable[[list[Line]], bytes] = _shown if writer.is_terminal else _ENCODER.encode_lines
-        self._text: Callable[[str], Text] = plain_text if writer.is_terminal else json_text
+        self._shown_as: Callable[[str], Text] = plain_text if writer.is_terminal else json_text
+        self._texts: dict[str, Text] = {}
         self._lines: list[Line] = []
         self._lines_max = BATCH_MAX
         self._flushing: asyncio.TimerHandle | None = None
@@ -114,6 +117,13 @@ class AccessLog:
         if self._lines_max > 1:
             self._flushing = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
+    def _text(self, name: str) -> Text:
+        """A name as it is shown; the last ones are remembered."""
+        if len(self._texts) >= TEXTS_MAX:
+            self._texts.clear()
+        text = self._texts[name] = self._shown_as(name)
+        return text
+
     def _line(self, exchange: Exchange) -> Line:
         target, usage, first_s, overhead_s = exchange.target, exchange.usage, exchange.first_s, exchange.overhead_s
         began_s, ended_s = exchange.began_s, exchange.ended_s
@@ -128,9 +138,9 @@ class AccessLog:
             int((ended_s - began_s) * 1e6) / 1e3,
             exchange.lane,
             exchange.caller,
-            self._text(exchange.asked) if exchange.asked else "",
+            self._texts.get(exchange.asked) or self._text(exchange.asked),
             exchange.alias,
-            None if target is None else self._text(target.label),
+            None if target is None else self._texts.get(target.label) or self._text(target.label),
             exchange.stream,
             exchange.error,
             exchange.attempts,

@@ -9,7 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.providers.base_url import Base
-from mana_llm.providers.compatible_answer import ERROR, Members, finish_word, raise_if_blocked, tidy_message, tidy_usage
+from mana_llm.providers.compatible_answer import (
+    BLOCKED,
+    ERROR,
+    Members,
+    finish_word,
+    raise_if_blocked,
+    tidy_message,
+    tidy_usage,
+)
 from mana_llm.providers.compatible_embeddings import NO_TOKENS, embeddings_bodies, embeddings_of
 from mana_llm.providers.compatible_failures import failure_in_body, failure_in_error, raise_error
 from mana_llm.providers.compatible_messages import MessageRules
@@ -89,7 +97,8 @@ class Compatible:
         try:
             choices = decode_envelopes(fields["choices"])
             changed = self._tidy(choices, fields.get("id", NULL))
-            raise_if_blocked(choices)
+            if choices and choices[0].get("finish_reason") == BLOCKED:
+                raise_if_blocked(choices)
             usage = None
             if "usage" in fields:
                 fields["usage"], usage = tidy_usage(fields["usage"])

@@ -26,7 +26,7 @@ from mana_llm.schema.wire import (
 Members = dict[str, Any]
 
 ERROR: Final = "error"
-_BLOCKED: Final = "content_filter"
+_BLOCKED_WORD: Final = "content_filter"
 _SAID: Final = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 _NOTHING: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _FINISHES: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
@@ -50,7 +50,7 @@ _FOREIGN: Final = {
     ERROR: ERROR,
 }
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
-_BLOCKED_RAW: Final = msgspec.Raw(b'"content_filter"')
+BLOCKED: Final = msgspec.Raw(b'"content_filter"')
 _LIST: Final = b"["
 _OBJECT: Final = b"{"
 
@@ -74,7 +74,7 @@ def raise_if_blocked(choices: list[Members]) -> None:
 
 def _blocked(choice: Members) -> bool:
     # A delta was opened, and its finish word with it; a message that was right is as it came.
-    if choice.get("finish_reason", NULL) not in (_BLOCKED, _BLOCKED_RAW):
+    if choice.get("finish_reason", NULL) not in (_BLOCKED_WORD, BLOCKED):
         return False
     said: Any = choice["delta"] if "delta" in choice else choice.get("message", NULL)
     members: Members = said if isinstance(said, dict) else {} if said == NULL else decode_envelope(said)

@@ -30,8 +30,8 @@ class Quirks(msgspec.Struct, frozen=True):
     """Where a server differs from OpenAI.
 
     `finish_reasons` maps its own words to OpenAI's; `error` among these is a failure. `asks_usage` is False where
-    `stream_options` is refused. `new_ceiling` is a regular expression for the models that refuse `max_tokens` and
-    take `max_completion_tokens`, `call_ids` one for the ids of calls that it takes, both "" for no such rule.
+    `stream_options` is refused. `new_ceiling` is what the names of the models begin with that refuse `max_tokens` and
+    take `max_completion_tokens`. `call_ids` is a regular expression for the ids of calls that it takes, "" for any.
     `renames` maps request fields to the server's own names, `tool_choices` the words of `tool_choice`; `drops` are
     fields that it refuses and without which the request means the same, `message_drops` likewise members of a
     message. `reasoning` is how it takes reasoning back; `wants_thoughts` says that it refuses an assistant's calls
@@ -42,7 +42,7 @@ class Quirks(msgspec.Struct, frozen=True):
 
     finish_reasons: Mapping[str, str] = {}
     asks_usage: bool = True
-    new_ceiling: str = ""
+    new_ceiling: tuple[str, ...] = ()
     call_ids: str = ""
     renames: Mapping[str, str] = {}
     tool_choices: Mapping[str, str] = {}

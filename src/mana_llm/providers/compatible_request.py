@@ -1,6 +1,5 @@
 """A client's chat request as an OpenAI-compatible server wants it: its own members, few of them changed."""
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ from mana_llm.schema.wire import NULL, JSONDecodeError, decode_envelope, decode_
 
 Fields = dict[str, Any]
 
+_TUNED: Final = "ft:"
 _OLD_CEILING: Final = "max_tokens"
 _NEW_CEILING: Final = "max_completion_tokens"
 _ASK_USAGE: Final = msgspec.Raw(b'{"include_usage":true}')
@@ -25,7 +25,7 @@ def chat_fields(
     ignored: tuple[str, ...] = ()
     if quirks.renames or quirks.drops:
         fields, ignored = adapted(fields, quirks.renames, quirks.drops)
-    if _OLD_CEILING in fields and quirks.new_ceiling and re.match(quirks.new_ceiling, model):
+    if _OLD_CEILING in fields and quirks.new_ceiling and model.removeprefix(_TUNED).startswith(quirks.new_ceiling):
         # Where both are given the newer one wins, as everywhere.
         ceiling = fields.pop(_OLD_CEILING)
         fields.setdefault(_NEW_CEILING, ceiling)

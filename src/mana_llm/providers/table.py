@@ -47,7 +47,7 @@ ROWS: Final = (
         name="openai",
         source="github.com/openai/openai-openapi, openapi.json 2.3.0; recorded 400 of gpt-5-nano for max_tokens",
         # Reasoning models, and what was tuned from them. Not gpt-oss, which other servers have.
-        quirks=Quirks(new_ceiling=r"(?:ft:)?(?:o\d|gpt-[5-9])"),
+        quirks=Quirks(new_ceiling=("o1", "o3", "o4", "gpt-5", "gpt-6", "gpt-7", "gpt-8", "gpt-9")),
     ),
     Row(
         name="openrouter",

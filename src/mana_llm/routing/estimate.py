@@ -1,6 +1,6 @@
 """What a stream used that was cut before its provider said so: a guess from what the client had already been given.
 
-Nothing is tokenized: a token is taken for four characters, which costs 0.15 µs per chunk (measured) and may be wrong
+Nothing is tokenized: a token is taken for four characters, which costs 0.2 µs per chunk (measured) and may be wrong
 by half. A cut answer is paid for all the same, and counting it as nothing would be wrong by all of it.
 """
 
@@ -11,7 +11,7 @@ import msgspec
 
 from mana_llm.schema.chat import ChatChunk, ChatRequest
 from mana_llm.schema.usage import Usage, usage_of
-from mana_llm.schema.wire import JSONDecodeError, decode_text, encode_json
+from mana_llm.schema.wire import NULL, JSONDecodeError, decode_text, encode_json
 
 CHARS_PER_TOKEN: Final = 4
 DECODED_BYTES_MAX: Final = 256 * 1024
@@ -30,20 +30,30 @@ def chars_in(chunks: Sequence[ChatChunk]) -> int:
     for chunk in chunks:
         if chunk.has_content:
             for choice in chunk.choices:
-                for name, value in choice["delta"].items():
-                    if name in _SPOKEN:
-                        chars += len(value) if type(value) is str else _chars_of(value)
+                delta = choice["delta"]
+                # Nearly every chunk is one text, which the general way counts in 0.27 µs instead of 0.21.
+                text = delta.get("content") if len(delta) == 1 else None
+                chars += _text_chars(text) if type(text) is msgspec.Raw else _delta_chars(delta)
     return chars
 
 
-def _chars_of(value: Any) -> int:
-    if not isinstance(value, msgspec.Raw):
-        return len(encode_json(value)) if value else 0
+def _delta_chars(delta: dict[str, Any]) -> int:
+    chars = 0
+    for name, value in delta.items():
+        if name in _SPOKEN:
+            if isinstance(value, msgspec.Raw):
+                chars += _text_chars(value)
+            elif value:
+                chars += len(value if isinstance(value, str) else encode_json(value))
+    return chars
+
+
+def _text_chars(raw: msgspec.Raw) -> int:
     try:
-        return len(decode_text(value))
+        return len(decode_text(raw))
     except msgspec.MsgspecError:
-        # A call, or a list of parts; null and nothing are not worth a case of their own.
-        return len(bytes(value)) if bytes(value) != b"null" else 0
+        # A call, or a list of parts, counts as it is written; null is nothing.
+        return 0 if raw == NULL else len(bytes(raw))
 
 
 def _prompt_chars(request: ChatRequest) -> int:

@@ -2,9 +2,9 @@
 
 Most requests need neither, and then this costs two calls that answer "nothing".
 
-A question that a provider does not answer tells two things apart. Where nobody is reached, or what is needed does not
-come in time, the provider has failed as it would have failed the request: the walk goes on, and health learns of it.
-Where it answers, but not what was asked, nothing is known, and the provider judges by that.
+A question that a provider does not answer tells two things apart. Where nobody is reached, the provider has failed as
+it would have failed the request: the walk goes on, and health learns of it. Where it is there but does not say, or not
+in time, nothing is known, and the provider judges by that.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ import msgspec
 from mana_llm.kit.lru import LRU
 from mana_llm.ports import Clock, Fetcher, Provider, Transport
 from mana_llm.schema.chat import ChatRequest
-from mana_llm.schema.errors import ProviderConnectError, ProviderError, ProviderProtocolError, ProviderTimeoutError
+from mana_llm.schema.errors import ProviderConnectError, ProviderError, ProviderTimeoutError
 from mana_llm.schema.targets import Target
 from mana_llm.schema.wire import Call, Endpoint, Limits, Question
 
@@ -73,11 +73,9 @@ class Preparation:
             facts = await self._ask(provider, question.call, Limits(limits.connect_s, ask_s, ask_s, ask_s))
         except ProviderConnectError:
             raise
-        except ProviderError as error:
+        except ProviderError:
             # If it was the walk's time that ran out, this says so.
             self._left_s(deadline_s)
-            if question.needed and not isinstance(error, ProviderProtocolError):
-                raise
             return None
         if facts is not None:
             self._facts.put(key, (self._now_s() + question.fresh_s, facts))

@@ -10,7 +10,7 @@ import msgspec
 
 from mana_llm.kit.budget import HedgeBudget, RetryBudgets
 from mana_llm.ports import Observer, ProviderEntry
-from mana_llm.routing.admission import Admission, Gate
+from mana_llm.routing.admission import Admission
 from mana_llm.routing.answer import Answer
 from mana_llm.routing.attempt import Request, Task, Ways, attempt
 from mana_llm.routing.catalogue import Catalogue
@@ -52,7 +52,6 @@ class ProviderRouter:
         self._limits = limits
         self._observer = observer
         self._now_s = ways.clock.now_s
-        self._walking = 0
         self._retries = RetryBudgets(entries)
         self._hedges = HedgeBudget()
 
@@ -67,13 +66,13 @@ class ProviderRouter:
                 entry should see.
         """
         walk = Walk(request, route, exchange, self._limits)
-        walk.until(self._now_s(), client_s)
-        self._walking += 1
-        try:
-            hedge_after_s = route.policy.hedge_after_s
-            answer = await (self._hedged(walk, hedge_after_s) if hedge_after_s else self._walk_on(walk))
-        finally:
-            self._walking -= 1
+        total_s = route.policy.total_s or self._limits.total_s
+        if client_s is not None and client_s < total_s:
+            walk.patient = False
+            total_s = client_s
+        walk.deadline_s = self._now_s() + total_s
+        hedge_after_s = route.policy.hedge_after_s
+        answer = await (self._hedged(walk, hedge_after_s) if hedge_after_s else self._walk_on(walk))
         if answer is None:
             raise walk.exhausted()
         return answer
@@ -84,11 +83,13 @@ class ProviderRouter:
         Raises:
             DeadlineError: if the walk's time ran out.
         """
-        while target := walk.step():
+        for target in walk.entries:
             if walk.left:
                 self._observer.fallback(walk.left[0].label, target.label, walk.left[1])
-            answer = await self._try(walk, target)
-            if answer:
+            permit = self._admit(walk, target)
+            if permit is None:
+                permit = await self._queue(walk, target)
+            if permit and (answer := await self._ask(walk, target, permit)):
                 return answer
             if self._now_s() >= walk.deadline_s - TIMER_SLACK_S:
                 raise walk.late()
@@ -105,64 +106,42 @@ class ProviderRouter:
         """Whether there is somebody to hedge with, and something to pay for it."""
         return any(self._usable(target) for target in walk.rest()) and self._hedges.spend()
 
-    async def _try(self, walk: Walk, target: Target) -> Answer | None:
-        """Ask one entry; None if it was skipped or failed in a way that lets the walk go on."""
+    def _admit(self, walk: Walk, target: Target) -> int | None:
+        """The permit to ask an entry, and a place there; 0 if it is skipped, None if its places are taken."""
         entry = self._entries[target.provider]
-        if self._skips(walk, target, entry):
-            return None
+        if entry.provider is None:
+            walk.leave(target, "unconfigured", entry.hint)
+            return 0
+        if walk.route.policy.on_incapable == "skip" and (lack := self._catalogue.lack(target, needs_of(walk.request))):
+            walk.leave(target, "capability", f"it is not known to do {lack}")
+            return 0
         permit = self._health.take(entry.name)
         if not permit:
             self._pass_by(walk, target)
-            return None
-        gate = self._gates[entry.name]
-        if not gate.enter_now():
+            return 0
+        if not self._gates[entry.name].enter_now():
             self._health.give_back(entry.name, permit)
-            permit = await self._queue(walk, target, gate)
-            if not permit:
-                return None
-        answer: Answer | None = None
-        try:
-            if walk.exchange.attempts and self._health.in_doubt(entry.name):
-                answer = await self._retry(walk, target, permit)
-            else:
-                answer = await self._ask(walk, target, permit)
-        finally:
-            if answer and answer.stream:
-                # A stream keeps its place until it is closed.
-                answer.stream.on_close = gate.leave
-            else:
-                gate.leave()
-        return answer
-
-    def _skips(self, walk: Walk, target: Target, entry: ProviderEntry) -> bool:
-        """Whether an entry cannot be asked, whatever its state; the walk notes why."""
-        if entry.provider is None:
-            walk.leave(target, "unconfigured", entry.hint)
-            return True
-        if walk.route.policy.on_incapable == "skip" and (lack := self._catalogue.lack(target, needs_of(walk.request))):
-            walk.leave(target, "capability", f"it is not known to do {lack}")
-            return True
-        return False
-
-    async def _retry(self, walk: Walk, target: Target, permit: int) -> Answer | None:
-        """Ask a provider that has failed lately, after another one failed: if the budget for that allows it."""
-        if not self._retries.enter(target.provider, self._gates[target.provider].in_flight, self._walking):
-            self._health.give_back(target.provider, permit)
-            walk.leave(target, "retry-budget", "it has failed lately, and enough retries are under way")
             return None
-        try:
-            return await self._ask(walk, target, permit)
-        finally:
-            self._retries.leave(target.provider)
+        return permit
 
     async def _ask(self, walk: Walk, target: Target, permit: int) -> Answer | None:
-        """One attempt; health, metrics and the walk learn how it went."""
-        entry = self._entries[target.provider]
+        """One attempt with a permit and a place, both of which are given back; health, metrics and the walk learn how
+        it went. None if the walk goes on.
+        """
+        entry, gate = self._entries[target.provider], self._gates[target.provider]
         if entry.provider is None:
             raise TypeError("an entry that is not configured is skipped")
+        retries = walk.exchange.attempts > 0 and self._health.in_doubt(entry.name)
+        if retries and not self._may_retry(walk, target, permit):
+            return None
         task = Task(walk.request, target, walk.limits_for(entry, self._now_s()))
+        release = gate.leave
         try:
             answer = await attempt(self._ways, entry.provider, task)
+            self._succeeded(walk, task, answer, permit)
+            if answer.stream:
+                # A stream keeps its place until it is closed.
+                answer.stream.on_close, release = release, _nothing
         except ProviderError as error:
             self._failed(walk, task, error, permit)
             if not _goes_on(walk, target, error):
@@ -171,16 +150,31 @@ class ProviderRouter:
         except BaseException as error:
             self._abandoned(walk, task, error, permit)
             raise
-        self._succeeded(walk, task, answer, permit)
+        finally:
+            release()
+            if retries:
+                self._retries.leave(entry.name)
         return answer
 
-    async def _queue(self, walk: Walk, target: Target, gate: Gate) -> int:
+    def _may_retry(self, walk: Walk, target: Target, permit: int) -> bool:
+        """Whether a provider that has failed lately may be asked after another one failed; if not, permit and place
+        are given back, and the walk notes why.
+        """
+        gate, in_flight = self._gates[target.provider], sum(gate.in_flight for gate in self._gates.values())
+        if self._retries.enter(target.provider, gate.in_flight, in_flight):
+            return True
+        gate.leave()
+        self._health.give_back(target.provider, permit)
+        walk.leave(target, "retry-budget", "it has failed lately, and enough retries are under way")
+        return False
+
+    async def _queue(self, walk: Walk, target: Target) -> int:
         """Wait for a place: the permit to go, 0 if the walk goes on instead.
 
         Where no later entry could be asked now, the wait is as long as the request may take; nowhere longer than the
         first content may.
         """
-        exchange, began_s = walk.exchange, self._now_s()
+        exchange, began_s, gate = walk.exchange, self._now_s(), self._gates[target.provider]
         wait_s = walk.deadline_s - began_s
         if any(self._usable(later) for later in walk.rest()):
             wait_s = min(wait_s, self._queue_s)
@@ -219,7 +213,7 @@ class ProviderRouter:
         self._health.mark_healthy(target.provider, permit)
         self._observer.attempt_ended(target, "ok")
         if answer.stream:
-            answer.stream.on_failure = lambda error: self._broke(target, error)
+            answer.stream.on_failure = lambda error: self._broke(target, error, walk.deadline_s)
 
     def _failed(self, walk: Walk, task: Task, error: ProviderError, permit: int) -> None:
         target, now_s = task.target, self._now_s()
@@ -248,11 +242,18 @@ class ProviderRouter:
         exchange.connect_s += task.connect_s
         self._observer.attempt_ended(task.target, status)
 
-    def _broke(self, target: Target, error: ProviderError) -> None:
-        """A stream failed after its content had begun: the provider's health hears of it."""
+    def _broke(self, target: Target, error: ProviderError, deadline_s: float) -> None:
+        """A stream failed after its content had begun: the provider's health hears of it, unless it was the walk's
+        own time that ended it while it flowed.
+        """
         error.provider = target.provider
-        self._health.mark_unhealthy(target.provider, error)
+        if not (isinstance(error, ProviderTimeoutError) and self._now_s() >= deadline_s - TIMER_SLACK_S):
+            self._health.mark_unhealthy(target.provider, error)
         self._observer.stream_broke(target, error.reason)
+
+
+def _nothing() -> None:
+    """Release nothing: somebody else will."""
 
 
 def _visitor(exchange: Exchange) -> Visitor:

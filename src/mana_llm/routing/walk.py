@@ -1,5 +1,6 @@
 """One request's way along its chain: where it is, what was tried, why it was left, and how long it may still take."""
 
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -30,13 +31,14 @@ class WalkLimits(msgspec.Struct, frozen=True):
 
 class Walk:
     """`errors` are of the entries that were tried, `resting` of those that rest after failures, `waits_s` how long
-    those that were full will be. `patient` says that the walk may take as long as the gateway itself allows.
+    those that were full will be. `patient` says that the walk may take as long as the gateway itself allows, and
+    `deadline_s` when it ends. `entries` gives each entry of the chain once, to whoever of two walks asks for it.
     """
 
     __slots__ = (
-        "_position",
         "attempts",
         "deadline_s",
+        "entries",
         "errors",
         "exchange",
         "left",
@@ -60,43 +62,23 @@ class Walk:
         self.resting: list[ProviderError] = []
         self.waits_s: list[float] = []
         self.left: tuple[Target, str] | None = None
-        self._position = 0
-
-    def until(self, now_s: float, client_s: float | None) -> None:
-        """Set the deadline: the alias's or the gateway's own, and the client's if that is sooner."""
-        total_s = self.route.policy.total_s or self.limits.total_s
-        if client_s is not None and client_s < total_s:
-            self.patient = False
-            total_s = client_s
-        self.deadline_s = now_s + total_s
-
-    def step(self) -> Target | None:
-        """The next entry, None if there is none."""
-        if self._position == len(self.route.chain):
-            return None
-        self._position += 1
-        return self.route.chain[self._position - 1]
+        self.entries = iter(route.chain)
 
     def rest(self) -> tuple[Target, ...]:
-        """The entries that were not stepped on yet."""
-        return self.route.chain[self._position :]
+        """The entries that were not taken yet."""
+        return tuple(copy(self.entries))
 
     def leave(self, target: Target, reason: str, detail: str) -> None:
         """Note that an entry was skipped or failed."""
         self.attempts.append({"model": target.label, "reason": reason, "detail": detail})
         self.left = (target, reason)
 
-    def first_s(self, entry: ProviderEntry) -> float | None:
-        """Seconds that this provider has for its first content; None if only the whole is limited."""
-        own_s = entry.first_s if self.request.stream else self.limits.first_s
-        return self.route.policy.ttft_s or own_s
-
     def limits_for(self, entry: ProviderEntry, now_s: float) -> Limits:
-        """What an attempt that begins now may take."""
+        """What an attempt that begins now may take; a plain answer's first byte only what somebody asked for."""
+        limits, policy = self.limits, self.route.policy
+        first_s = policy.ttft_s or (entry.first_s if self.request.stream else limits.first_s)
         left_s = max(self.deadline_s - now_s, MIN_ATTEMPT_S)
-        return Limits(
-            self.limits.connect_s, self.first_s(entry), self.route.policy.idle_s or self.limits.idle_s, left_s
-        )
+        return Limits(limits.connect_s, first_s, policy.idle_s or limits.idle_s, left_s)
 
     def late(self) -> DeadlineError:
         """The walk's own time has run out."""

@@ -1,6 +1,7 @@
 """Names of what can answer: a provider and one of its models, and the chains made of them."""
 
 from typing import Final, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -8,11 +9,14 @@ ALIAS_PREFIX: Final = "mana/"
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One entry of a chain. `label` is `provider/model`, as clients write it and headers show it."""
+    """One entry of a chain. `label` is `provider/model`, as clients write it; `header` the same as headers show it:
+    what is not printable ASCII is percent-encoded.
+    """
 
     provider: str
     model: str
     label: str
+    header: bytes = b""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,4 +55,10 @@ class Route(msgspec.Struct, frozen=True):
 
 def target_of(provider: str, model: str) -> Target:
     """Name `model` of `provider`."""
-    return Target(provider, model, f"{provider}/{model}")
+    label = f"{provider}/{model}"
+    return Target(provider, model, label, header_text(label))
+
+
+def header_text(text: str) -> bytes:
+    """A model's name as a header value: what is not printable ASCII is percent-encoded."""
+    return text.encode() if text.isascii() and text.isprintable() else quote(text, safe="/:.-_@ ").encode()

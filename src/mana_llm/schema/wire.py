@@ -116,8 +116,8 @@ class Call(msgspec.Struct, frozen=True):
 class Question(msgspec.Struct, frozen=True):
     """Something to know of a model before it is asked.
 
-    The answer is believed for `fresh_s` seconds. `needed` says that nothing can be judged without it: then a
-    provider that does not answer in time has failed. What is not needed is asked for a moment only.
+    The answer is believed for `fresh_s` seconds. `needed` says that without it only a guess is left, so that the
+    answer is worth waiting for; what is not needed is asked for a moment only.
     """
 
     call: Call

@@ -18,7 +18,8 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
     """One OpenAI-compatible upstream; the defaults are OpenAI's own ways.
 
     `usage_always`: streams carry usage unasked. `error`: openai has all four members, groq no `param`,
-    openrouter an int code. `models`: the shape of the list. `refused` fields are a 400 when sent.
+    openrouter an int code. `models`: the shape of the list. `refused` fields are a 400 when sent, and so
+    is a message's member that is not among `members`, where there are any.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Flavour(msgspec.Struct, frozen=True, kw_only=True):
     models: Literal["list", "array", "rich"] = "list"
     public_models: bool = False
     refused: tuple[str, ...] = ()
+    members: frozenset[str] = frozenset()
 
 
 FLAVOURS: Final[Mapping[str, Flavour]] = MappingProxyType(
@@ -45,6 +47,7 @@ FLAVOURS: Final[Mapping[str, Flavour]] = MappingProxyType(
             whole_tool_calls=True,
             error="groq",
             refused=("logprobs", "top_logprobs", "logit_bias"),
+            members=frozenset(("role", "content", "tool_calls", "tool_call_id", "function_call", "reasoning")),
         ),
         "openrouter": Flavour(
             name="openrouter",

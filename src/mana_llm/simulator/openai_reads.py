@@ -79,6 +79,8 @@ def _messages(flavour: Flavour, messages: object) -> list[Json]:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             param = f"messages[{index}].role"
             raise refuse(flavour, f"Invalid value for '{param}'.", "invalid_value", param)
+        if flavour.members and (unknown := set(message) - flavour.members):
+            raise refuse(flavour, f"'messages.{index}' : property '{min(unknown)}' is unsupported")
         for call in message.get("tool_calls") or ():
             function = call.get("function") or {}
             if call.get("type", "function") == "function" and not isinstance(function.get("arguments"), str):
