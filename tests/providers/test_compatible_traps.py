@@ -211,3 +211,10 @@ def test_error_is_read_when_it_stands_in_a_list_of_one():
     assert isinstance(failure, ProviderRequestError)
     assert failure.message == "Bad thing."
     assert isinstance(row("openai").decode_error(429, [], b"[]"), ProviderError)
+
+
+def test_model_is_not_found_when_a_404_has_words_and_no_code():
+    """OpenRouter's 404, that no endpoint runs a model, has no code: clients get the one that they know."""
+    body = b'{"error":{"message":"No endpoints found for lab/gone.","code":404}}'
+    failure = row("openrouter").decode_error(404, [], body)
+    assert (failure.status, failure.code) == (404, "model_not_found")

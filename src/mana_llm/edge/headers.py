@@ -7,6 +7,8 @@ from mana_llm.routing.answer import Answer
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.wire import Headers
 
+_ONE_ATTEMPT: Final = (b"x-mana-llm-attempts", b"1")
+_NO_CACHE: Final = (b"x-mana-llm-cache", b"off")
 IGNORED_BYTES_MAX: Final = 1024
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
 
@@ -23,8 +25,8 @@ def answer_headers(exchange: Exchange, answer: Answer, media_type: bytes, now_s:
     headers = [
         (b"content-type", media_type),
         (b"x-mana-llm-resolved", answer.target.header),
-        (b"x-mana-llm-attempts", b"%d" % exchange.attempts),
-        (b"x-mana-llm-cache", b"off"),
+        _ONE_ATTEMPT if exchange.attempts == 1 else (b"x-mana-llm-attempts", b"%d" % exchange.attempts),
+        _NO_CACHE,
         (b"server-timing", server_timing(exchange)),
     ]
     if answer.ignored:

@@ -167,6 +167,9 @@ def _named(failure: ProviderRequestError, said: Said) -> ProviderRequestError:
     known = _CODES.get(said.code or "") or _CODES.get(said.kind or "") or said.code
     if known in _NO_CODES:
         known = next((code for text, code in _TEXTS if text.search(failure.message)), known)
+    if known in _NO_CODES and failure.status == _STATUSES[_UNKNOWN] and said.message:
+        # Where a chat is asked for, what is not found is the model, or somebody to run it (OpenRouter).
+        known = _UNKNOWN
     if known in _STATUSES:
         failure.code, failure.status = known, _STATUSES[known]
     return failure
