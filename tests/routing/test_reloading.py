@@ -173,9 +173,9 @@ def rewritten(path: Path) -> None:
     path.write_text(text("new"))
 
 
-def renamed(path: Path) -> None:
+def renamed(path: Path, content: str | None = None) -> None:
     other = path.with_suffix(".tmp")
-    other.write_text(text("new"))
+    other.write_text(text("new") if content is None else content)
     other.replace(path)
 
 
@@ -274,7 +274,8 @@ def test_bad_file_is_reported_once_when_it_is_looked_at_often(tmp_path):
 
     async def main() -> None:
         scene.reloader.start()
-        path.write_text(BAD)
+        # Written in place it might be seen empty, which is another bad text.
+        renamed(path, BAD)
         await scene.until(lambda: bool(scene.observer.results))
         for _ in range(3):
             before = len(reads)

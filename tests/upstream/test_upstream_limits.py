@@ -138,11 +138,11 @@ def test_early_timer_does_nothing_when_the_limit_moved(run):
     async def main():
         held = []
         async with talking(OK) as (peer, upstream):
-            await fetch(upstream, peer.call(), limits(total_s=0.02))
+            await fetch(upstream, peer.call(), limits(total_s=0.2))
             peer.answer = lambda connection, _: held.append(connection)
             task = asyncio.ensure_future(fetch(upstream, peer.call(), limits(total_s=5)))
             passed = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_later(0.05, passed.set_result, None)
+            asyncio.get_running_loop().call_later(0.25, passed.set_result, None)
             await passed
             assert not task.done()
             held[0].write(OK)
