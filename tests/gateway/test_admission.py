@@ -1,12 +1,11 @@
 """A provider that is full: who waits for it, who goes on, and that no place is ever lost."""
 
-import asyncio
-
 import pytest
 import uvloop
 
 from mana_llm.settings import Secret
 from tests.caller import Exchange, begin, begin_chat, body_for, chat, counted
+from tests.gateway.seated import seats, until
 from tests.world import World, gateway
 
 PATH = "POST /v1/chat/completions"
@@ -18,19 +17,6 @@ BOTH = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"
 def asked(running: World, model: str) -> int:
     """How many chat requests for a model have reached its provider."""
     return sum(entry.method == "POST" and entry.model == model for entry in running.simulator.log)
-
-
-def seats(running: World) -> tuple[int, int]:
-    """How many of the local box's places are taken, and how many requests wait for one."""
-    gate = running.application.admission.gates["ollama"]
-    return gate.in_flight, gate.waiting
-
-
-async def until(condition) -> None:
-    """Ask again until it holds; ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the gateway's own counters have no event
-            await asyncio.sleep(0.002)
 
 
 async def filled(running: World, count: int) -> list[Exchange]:

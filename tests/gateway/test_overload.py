@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from tests.caller import Answer, begin_chat, chat
+from tests.gateway.seated import seats, until
 from tests.world import World, gateway
 
 HANGS = "ollama/sim.hang"
@@ -17,19 +18,6 @@ SERVICE_S = 0.05
 SERVED = f"ollama/sim.ok.first-{SERVICE_S}"
 TRIES = 3
 """A busy machine slows one side of a comparison now and then; a gateway that did would do so in every try."""
-
-
-def seats(running: World) -> tuple[int, int]:
-    """How many of the local box's places are taken, and how many requests wait for one."""
-    gate = running.application.admission.gates["ollama"]
-    return gate.in_flight, gate.waiting
-
-
-async def until(condition) -> None:
-    """Ask again until it holds; ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the gateway's own counters have no event
-            await asyncio.sleep(0.002)
 
 
 async def waits_s(running: World, count: int) -> list[float]:
