@@ -179,11 +179,12 @@ class ProviderRouter:
         if any(self._usable(later) for later in walk.rest()):
             wait_s = min(wait_s, self._queue_s)
         first_s = walk.route.policy.ttft_s or self._limits.first_s
-        seated = await gate.enter(_visitor(exchange), wait_s if first_s is None else min(wait_s, first_s), first_s)
+        visitor = _visitor(exchange)
+        seated = await gate.enter(visitor, wait_s if first_s is None else min(wait_s, first_s), first_s)
         exchange.queued_s += self._now_s() - began_s
         if not seated:
             walk.leave(target, "saturated", f"all {gate.max_concurrent} places are taken")
-            walk.waits_s.append(gate.expected_wait_s())
+            walk.waits_s.append(gate.expected_wait_s(visitor))
             return 0
         # While it waited, the provider may have failed others.
         permit = self._health.take(target.provider)
