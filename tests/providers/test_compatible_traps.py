@@ -17,6 +17,7 @@ from mana_llm.providers.table import ROWS
 from mana_llm.schema.chat import ChatRequest
 from mana_llm.schema.errors import (
     ProviderAuthError,
+    ProviderBlockedError,
     ProviderError,
     ProviderRateLimitError,
     ProviderRequestError,
@@ -218,3 +219,12 @@ def test_model_is_not_found_when_a_404_has_words_and_no_code():
     body = b'{"error":{"message":"No endpoints found for lab/gone.","code":404}}'
     failure = row("openrouter").decode_error(404, [], body)
     assert (failure.status, failure.code) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("word", ["content_filter", "SAFETY"])
+def test_answer_is_blocked_when_a_filter_left_nothing_whatever_its_word(word):
+    """A whole answer without a word is no success, be the filter named in OpenAI's way or in another's."""
+    message = {"role": "assistant", "content": ""}
+    body = json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": word}]}).encode()
+    with pytest.raises(ProviderBlockedError):
+        row("openrouter").decode_chat(body, ASKED)

@@ -50,7 +50,9 @@ _FOREIGN: Final = {
     ERROR: ERROR,
 }
 _EMPTY_TEXT: Final = msgspec.Raw(b'""')
-BLOCKED: Final = msgspec.Raw(b'"content_filter"')
+_BLOCKED_RAW: Final = msgspec.Raw(b'"content_filter"')
+BLOCKED: Final = (_BLOCKED_RAW, _BLOCKED_WORD)
+"""The finish of what a filter stopped: as it came, or translated from another API's word."""
 _LIST: Final = b"["
 _OBJECT: Final = b"{"
 
@@ -74,7 +76,7 @@ def raise_if_blocked(choices: list[Members]) -> None:
 
 def _blocked(choice: Members) -> bool:
     # A delta was opened, and its finish word with it; a message that was right is as it came.
-    if choice.get("finish_reason", NULL) not in (_BLOCKED_WORD, BLOCKED):
+    if choice.get("finish_reason", NULL) not in BLOCKED:
         return False
     said: Any = choice["delta"] if "delta" in choice else choice.get("message", NULL)
     members: Members = said if isinstance(said, dict) else {} if said == NULL else decode_envelope(said)
