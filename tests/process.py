@@ -71,7 +71,7 @@ async def start(
 ) -> AsyncIterator[Served]:
     """The same before a simulator that is there already, on a port of the caller's choice.
 
-    `ULIMIT_N` in the environment is how many files it may open.
+    `ULIMIT_N` in the environment is how many files it may open, `ULIMIT_V` how many KiB of addresses it may have.
     """
     keys = {f"{name}_API_KEY": "simulated" for name in (*CLOUDS, "GOOGLE")}
     urls = {f"{name}_BASE_URL": simulator.openai_url for name in CLOUDS}
@@ -85,8 +85,9 @@ async def start(
         **environment,
     }
     command = [sys.executable, "-m", "mana_llm", "serve"]
-    if "ULIMIT_N" in settings:
-        command = ["/bin/sh", "-c", 'ulimit -n "$ULIMIT_N" && exec "$@"', "sh", *command]
+    limits = "".join(f'ulimit -{name[-1:].lower()} "${name}" && ' for name in settings if name.startswith("ULIMIT_"))
+    if limits:
+        command = ["/bin/sh", "-c", f'{limits}exec "$@"', "sh", *command]
     said = folder / f"said-{port}.txt"
     with said.open("ab") as told:
         process = await asyncio.create_subprocess_exec(

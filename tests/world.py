@@ -17,6 +17,7 @@ from mana_llm.edge.server import Server
 from mana_llm.observe.lines import LineWriter
 from mana_llm.settings import Settings
 from mana_llm.simulator import Simulator
+from tests import jumping
 
 STARTED_S = 10.0
 
@@ -49,7 +50,7 @@ async def gateway(
 ) -> AsyncIterator[World]:
     """Simulator and gateway in this loop; `settings` replace the defaults, `aliases` is a file's text.
 
-    The access log goes to `lines`, nowhere without.
+    The access log goes to `lines`, nowhere without. In a loop of `tests.jumping`, the gateway's time is that loop's.
     """
     async with Simulator(host="127.0.0.1", port=0) as simulator:
         chosen = pointed_at(Settings(), simulator.ollama_url, simulator.openai_url, simulator.google_url)
@@ -58,9 +59,10 @@ async def gateway(
             assert folder is not None
             (folder / "aliases.yaml").write_text(aliases, encoding="utf-8")
             chosen = dataclasses.replace(chosen, aliases_path=str(folder / "aliases.yaml"))
-        application, server = make_gateway(chosen, lines)
+        virtual = jumping.current()
+        application, server = make_gateway(chosen, lines, virtual.clock if virtual else None)
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        stopping = _quick_to_stop(server)
+        stopping = _quick_to_stop(server, tick_s=1.0 if virtual else 0.1)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         async with asyncio.timeout(STARTED_S):
             while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
@@ -73,14 +75,14 @@ async def gateway(
             await serving
 
 
-def _quick_to_stop(server: Server) -> asyncio.Event:
+def _quick_to_stop(server: Server, tick_s: float) -> asyncio.Event:
     """Wake the server's loop by an event: its own tick of 0.1 s would be most of the time of a short test."""
     stopping = asyncio.Event()
 
     async def main_loop() -> None:
         while not await server.on_tick(0):
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), 0.1)
+                await asyncio.wait_for(stopping.wait(), tick_s)
 
     server.main_loop = main_loop  # type: ignore[method-assign]
     return stopping

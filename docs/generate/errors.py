@@ -36,6 +36,9 @@ nothing, or that it rests (parked). An error that walks on is seen by a client o
 the chain's end is then `NoHealthyProviderError`, whose `error.attempts` has the reasons, except that a model asked for
 directly answers with its own 429.
 
+Sent again at once, a request would end the same after {in_vain}:
+`x-should-retry: false` says so to OpenAI's libraries. Where places were merely taken, it is left out.
+
 """
 _REQUESTS: Final = """
 ## What a RequestError says
@@ -50,8 +53,9 @@ def errors_page(source: Path) -> str:
     found = [each for each in vars(errors).values() if _is_error(each)]
     head = ("class", "status", "type", "code", "walks on", "health", "meaning")
     classes = table(head, [_row(each) for each in found])
+    about = _CLASSES.format(in_vain=", ".join(code(each.__name__) for each in found if _made(each).in_vain))
     requests = table(("code", "status", "raised in"), _requests(source))
-    return MADE.format(source="src/mana_llm") + _PAGE + _CLASSES + classes + _REQUESTS + requests
+    return MADE.format(source="src/mana_llm") + _PAGE + about + classes + _REQUESTS + requests
 
 
 def _is_error(value: object) -> bool:
@@ -62,10 +66,15 @@ def _row(kind: type[GatewayError]) -> tuple[str, ...]:
     asked = inspect.signature(kind).parameters
     # `status` without a default is handed through from the provider; with one, whoever raises it chooses.
     handed = _THEIRS if "status" in asked and asked["status"].default is inspect.Parameter.empty else _OWN
-    made = kind(**{name: _GIVEN[name] for name, each in asked.items() if each.default is inspect.Parameter.empty})
+    made = _made(kind)
     status = handed if "status" in asked else str(made.status)
     word = handed if "code" in asked else code(made.code)
     return (code(kind.__name__), status, code(made.type), word, *_walk(made), (kind.__doc__ or "").partition("\n")[0])
+
+
+def _made(kind: type[GatewayError]) -> GatewayError:
+    asked = inspect.signature(kind).parameters
+    return kind(**{name: _GIVEN[name] for name, each in asked.items() if each.default is inspect.Parameter.empty})
 
 
 def _walk(made: GatewayError) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 from docs.generate.table import MADE, code, table
 from tests.routing.test_walk_ends import CLIENT, ENDINGS, Ending
 from tests.routing.test_walk_rows import AFTER, SKIPS, After
-from tests.routing.test_walk_table import CASES, Case
+from tests.routing.walk_cases import CASES, Case
 
 Row = TypeVar("Row", Case, After)
 PASSED_ON: Final = "ProviderRequestError"
@@ -14,10 +14,11 @@ _PAGE: Final = """\
 # Faults
 
 What a client sees when something goes wrong, by the moment at which it does. Each name stands for a case that a test
-plays to the running gateway over sockets: [before content](../tests/routing/test_walk_table.py), [after it, and
-entries that are skipped](../tests/routing/test_walk_rows.py), [other ends](../tests/routing/test_walk_ends.py). What
-each reason means: [errors](errors.md); what a provider's health makes of it: [behaviour](behaviour.md#health); at which
-scale the heavier faults are tried: [reliability](reliability.md).
+plays to the running gateway over sockets: [before content](../tests/routing/walk_cases.py), [after it, and entries that
+are skipped](../tests/routing/test_walk_rows.py), [other ends](../tests/routing/test_walk_ends.py). What each
+reason means: [errors](errors.md); what a provider's health makes of it: [behaviour](behaviour.md#health); at which
+scale the heavier faults are tried: [reliability](reliability.md). A limit that a name speaks of is one that an operator
+or an alias has set; the others are the [defaults](behaviour.md#limits).
 
 ## Before any content
 
@@ -39,14 +40,16 @@ _SKIPS: Final = """
 ## Entries that are not asked
 
 Plain and streamed alike: the next entry answers, and if there is none the word stands in `error.attempts`. A request
-that waits for a place until its time is over ends in a 504.
+that waits for a place until its time is over ends in a 504, whose `error.attempts` say `deadline` of every entry that
+was not reached.
 
 """
 _ENDINGS: Final = """
 ## Other ends
 
 Of plain and streamed requests while the status is open, and of streams after it has left. No other entry is asked, the
-call upstream is cut, and no provider's health learns of it. The first has `error.attempts`.
+call upstream is cut, and no provider's health learns of it; only one that was silent until the walk's time was over,
+and had at least as much of it as connecting may take, has failed. The first two have `error.attempts`.
 
 """
 _HEALTH: Final = (("failure", "one failure"), ("none", "nothing"), ("parked", "rests 10 minutes"))

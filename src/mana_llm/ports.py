@@ -57,6 +57,9 @@ class UpstreamResponse(Protocol):
 
     status: int
     headers: Headers
+    """Field names are lower-case; of fields that came more than once the last."""
+    media_type: bytes
+    """`application/json` of `Content-Type: application/json; charset=utf-8`; b"" if nothing was said."""
     connect_s: float
     """Seconds spent on getting a connection; 0.0 on one that was open already."""
 

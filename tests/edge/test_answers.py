@@ -13,7 +13,9 @@ from mana_llm.kit.ids import Ids
 from mana_llm.observe.clock import SystemClock
 from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.settings import Settings, SettingsError
+from tests.caller import counted
 from tests.edge.wire import CHAT, KEYS, ask, chat, chat_body, client, edge, request, run
+from tests.logged import logged
 from tests.world import gateway
 
 BEARER = "Authorization: Bearer secret"
@@ -221,6 +223,43 @@ def test_web_page_may_call_when_its_origin_is_set():
     assert (good.status, good.headers[origin]) == (200, "https://a.example")
     assert (nobody.status, nobody.headers[origin]) == (401, "https://a.example")
     assert "x-mana-llm-resolved" in good.headers["access-control-expose-headers"]
+
+
+def test_preflight_is_a_request_when_it_is_answered(tmp_path):
+    """A preflight, allowed or not, says what every answer says and has its line and its count, without a key; one that
+    is not allowed has OpenAI's shape.
+    """
+
+    async def play():
+        settings = {"api_keys": KEYS, "cors_origins": ("https://a.example",)}
+        async with logged(tmp_path, **settings) as (running, log):
+            name = "X-Request-Id: mine"
+            good = await ask(running.port, request("OPTIONS", CHAT, None, name, *PREFLIGHT))
+            other = await ask(running.port, request("OPTIONS", CHAT, None, "Origin: https://b.example", *PREFLIGHT[1:]))
+            plain = await ask(running.port, request("OPTIONS", CHAT, None, PREFLIGHT[0]))
+            text = running.application.metrics.text()
+        return (good, other, plain), log, counted(text, "mana_llm_requests_total", model="other")
+
+    answers, log, count = run(play())
+    assert [answer.status for answer in answers] == [200, 400, 204] == [line["status"] for line in log]
+    assert [answer.headers["x-request-id"] for answer in answers] == [line["request_id"] for line in log]
+    assert (log[0]["request_id"], count) == ("mine", 3)
+    assert answers[1].error["code"] == "cors_disallowed"
+    for answer in answers:
+        assert answer.headers["x-mana-llm-config"] == log[0]["config"]
+        assert "gateway;dur=" in answer.headers["server-timing"]
+    assert answers[2].headers["access-control-allow-origin"] == "https://a.example"
+
+
+def test_web_page_reads_the_refusal_when_its_body_is_too_large():
+    """What a page sends too much of is refused with the headers that let the page read why."""
+
+    async def play():
+        async with gateway(body_bytes_max=4096, cors_origins=("https://a.example",)) as running:
+            return await ask(running.port, chat(PREFLIGHT[0], body=b"x" * 5000))
+
+    answer = run(play())
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (413, "https://a.example")
 
 
 def test_web_page_may_not_call_when_no_origin_is_set():

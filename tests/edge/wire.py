@@ -13,11 +13,17 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
+from mana_llm.edge.common import Common, EdgeLimits
+from mana_llm.edge.doorkeeper import Doorkeeper
 from mana_llm.edge.lifecycle import Drain, Lifecycle
 from mana_llm.edge.server import make_server
-from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
+from mana_llm.kit.outbox import Outbox
+from mana_llm.observe.clock import SystemClock
+from mana_llm.observe.metrics import Metrics, Sources
+from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.settings import Secret
+from mana_llm.upstream.client import soon
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -177,7 +183,11 @@ async def edge(app: Any = None, **limits: Any) -> AsyncIterator[Edge]:
         await send({"type": "http.response.body", "body": body})
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    server = make_server(noting, EdgeLimits(**{**LIMITS, **limits}), Ids("req-"), Lifecycle(), Drain(0.0, 0.1))
+    metrics = Metrics(Sources(version="", healthy=dict, known=lambda _: False, facts=lambda *_: None))
+    aliases = AliasRegistry("aliases: {mana/any: {chain: [lab/any]}}\ndefault: mana/any", {"lab": ""}, "lab")
+    doorkeeper = Doorkeeper(metrics, SystemClock(), Ids("req-"), aliases)
+    common = Common(doorkeeper, Lifecycle(), Outbox(soon))
+    server = make_server(noting, EdgeLimits(**{**LIMITS, **limits}), common, Drain(0.0, 0.1))
     stopping = asyncio.Event()
 
     async def main_loop() -> None:

@@ -50,7 +50,11 @@ class Balancer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection's bytes."""
-        port = next(port for port in self._turns if port in self.ready)
+        turns = itertools.islice(self._turns, len(self._ports))
+        port = next((port for port in turns if port in self.ready), None)
+        if port is None:
+            writer.close()
+            return
         try:
             upstream, up = await asyncio.open_connection("127.0.0.1", port)
             try:
@@ -95,6 +99,7 @@ defaults
   timeout connect 2s
   timeout client 60s
   timeout server 60s
+  timeout check 2s
   retries 0
 frontend gateways
   bind 127.0.0.1:{port}
@@ -102,7 +107,7 @@ frontend gateways
 backend gateways
   balance roundrobin
   option httpchk GET /readyz
-  default-server check inter 200ms fall 1 rise 1
+  default-server check inter 200ms fall 2 rise 1
 {servers}
 """
 

@@ -54,6 +54,8 @@ class Actor:
         self.left = asyncio.Event()
         self.asked_count = 0
         self.here = 0
+        self.wrote_at = self.left_at = 0.0
+        """The loop's time of the last repeated answer, and of the last end."""
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._repeats: bytes | None = None
 
@@ -79,6 +81,7 @@ class Actor:
         try:
             if self._repeats is not None:
                 writer.write(self._repeats)
+                self.wrote_at = asyncio.get_running_loop().time()
                 return
             gone = asyncio.create_task(reader.read(1))
             while True:
@@ -94,6 +97,7 @@ class Actor:
                 await writer.drain()
         finally:
             self.here -= 1
+            self.left_at = asyncio.get_running_loop().time()
             self.left.set()
 
 

@@ -7,7 +7,8 @@ import pytest
 import uvloop
 
 from tests.caller import Answer, begin, body_for, call
-from tests.gateway.staged import MODELS, stage, streamed, until, whole
+from tests.gateway.staged import DONE, FINISH, MODELS, delta, stage, streamed, until, whole
+from tests.puppet import STREAM_HEAD
 
 ALIAS = "mana/three"
 CHAT = "POST /v1/chat/completions"
@@ -130,6 +131,40 @@ def test_embeddings_end_in_time_when_their_client_is_impatient(tmp_path):
             answer = await call(on.port, "POST /v1/embeddings", body, {LIMIT: "0.2"})
             assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
             assert not on.running.application.health._breakers["openai"].failures
+
+    uvloop.run(main())
+
+
+def test_stream_is_refused_in_time_when_no_sign_of_life_would_come(tmp_path):
+    """With soft commit off, a stream that has not begun is a 504 before its client gives up, and nobody is blamed."""
+
+    async def main() -> None:
+        async with stage(tmp_path, "ttft_s: 5", soft_commit_s=0.0, health_failures=1) as on:
+            answer, took_s = await timed(on.port, "0.4", stream=True)
+            assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+            assert [row["model"] for row in answer.error["attempts"]] == list(MODELS)
+            assert took_s > 0.3
+            assert [actor.asked_count for actor in on.actors] == [1, 0, 0]
+            await until(on.quiet)
+            assert not any(breaker.failures for breaker in on.running.application.health._breakers.values())
+
+    uvloop.run(main())
+
+
+def test_stream_flows_on_when_it_began_in_time_and_no_sign_of_life_would_come(tmp_path):
+    """With soft commit off, a stream that has begun within its client's limit may take longer than that."""
+
+    async def main() -> None:
+        async with stage(tmp_path, soft_commit_s=0.0) as on:
+            exchange = await begin(on.port, CHAT, body_for(ALIAS, stream=True), {LIMIT: "0.4"})
+            on.actors[0].say(STREAM_HEAD + delta("a"), end=False)
+            await exchange.until_events(1)
+            for text in "bcd":
+                await asyncio.sleep(0.2)
+                on.actors[0].say(delta(text), end=False)
+            on.actors[0].say(FINISH + DONE)
+            answer = await exchange.whole()
+            assert (answer.status, answer.text, answer.events[-1]) == (200, "abcd", "[DONE]")
 
     uvloop.run(main())
 

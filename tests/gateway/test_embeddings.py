@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from tests.caller import call, counted
+from tests.puppet import answer, puppet, request_of
 from tests.world import gateway, world
 
 PATH = "POST /v1/embeddings"
@@ -91,6 +92,38 @@ def test_usage_is_said_to_be_estimated_when_the_provider_reports_none():
     assert answer.status == 200
     assert answer.headers["x-mana-llm-usage"] == "estimated"
     assert answer.json["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+
+
+def test_every_call_is_counted_when_one_request_needs_several():
+    """Gemini takes a hundred inputs at a time: each call is in the metric, as the provider saw it."""
+    said, metrics, log = asked({"model": "google/gemini-embedding-001", "input": ["a"] * 450})
+    assert said.status == 200
+    assert sum(entry.method == "POST" for entry in log) == 5
+    assert counted(metrics, "mana_llm_llm_requests_total", provider="google", status="ok") == 5
+    assert said.headers["x-mana-llm-attempts"] == "1"
+
+
+def test_every_call_is_counted_when_a_later_one_fails():
+    """Those that went well before the one that failed are counted, too, and none that was never made."""
+
+    async def main() -> None:
+        batch = json.dumps({"embeddings": [{"values": [0.5]}] * 100}).encode()
+        calls = iter((answer(batch), answer(batch), b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"))
+
+        async def play(reader, writer):
+            while True:
+                head, _ = await request_of(reader)
+                writer.write(next(calls) if head.startswith(b"POST ") else answer(b"{}"))
+
+        async with puppet(play) as url, gateway(google_base_url=url.removesuffix("/v1")) as running:
+            body = json.dumps({"model": "google/gemini-embedding-001", "input": ["a"] * 450}).encode()
+            assert (await call(running.port, PATH, body)).status == 503
+            metrics = running.application.metrics.text()
+            assert counted(metrics, "mana_llm_llm_requests_total", provider="google", status="ok") == 2
+            assert counted(metrics, "mana_llm_llm_requests_total", provider="google", status="ProviderServerError") == 1
+            assert counted(metrics, "mana_llm_llm_requests_total") == 3
+
+    uvloop.run(main())
 
 
 def test_chain_is_walked_when_its_first_entry_is_down(tmp_path):

@@ -18,6 +18,7 @@ aliases:
   mana/tools: {chain: [ollama/gemma3:4b, ollama/qwen3:8b], on_incapable: skip}
   mana/strict: {chain: [ollama/gemma3:4b, ollama/qwen3:8b]}
   mana/cloud: {chain: [groq/openai/gpt-oss-20b, google/gemini-3.5-flash-lite], on_incapable: skip}
+  mana/hedged: {chain: [openai/one, groq/two], hedge_after_s: 0.5}
   mana/embed: {kind: embeddings, chain: [openai/text-embedding-3-small]}
 default: mana/plain
 """
@@ -72,26 +73,54 @@ def test_explanation_skips_an_entry_when_it_rests(tmp_path):
     assert "ProviderServerError" in told["chain"][0]["detail"]
 
 
-def test_explanation_skips_an_entry_when_its_places_are_taken(tmp_path):
-    """A full provider is skipped as saturated."""
+def test_explanation_skips_an_entry_when_its_places_are_taken_and_nobody_may_wait(tmp_path):
+    """A full provider whose queue has no place is skipped as saturated."""
 
     async def main() -> dict:
-        async with gateway(ALIASES, tmp_path, ollama_max_concurrent=1) as running:
+        async with gateway(ALIASES, tmp_path, ollama_max_concurrent=1, queue_max=0) as running:
             assert running.application.admission.gates["ollama"].enter_now()
             return await explained(running, "mana/tools")
 
-    assert {row[1:] for row in rows(uvloop.run(main()))} == {("skipped", "saturated")}
+    told = uvloop.run(main())
+    assert {row[1:] for row in rows(told)} == {("skipped", "saturated")}
+    assert told["answers"] is None
+
+
+def test_explanation_waits_when_places_are_taken_and_somebody_may_wait(tmp_path):
+    """A full provider is waited for, as long as the request may take where nobody else could be asked."""
+
+    async def main() -> dict:
+        async with gateway(ALIASES, tmp_path, ollama_max_concurrent=1, total_s=90.0) as running:
+            assert running.application.admission.gates["ollama"].enter_now()
+            return await explained(running, "mana/tools")
+
+    told = uvloop.run(main())
+    assert {row[1:] for row in rows(told)} == {("waits", None)}
+    assert told["answers"] == "ollama/gemma3:4b"
+    assert told["expected_wait_s"] == told["chain"][0]["expected_wait_s"] < told["chain"][0]["wait_s_max"] == 90.0
 
 
 @pytest.mark.parametrize(
-    ("alias", "decision", "reason"),
-    [("mana/tools", "skipped", "capability"), ("mana/strict", "ends", "ProviderCapabilityError")],
+    ("alias", "first", "second", "answers"),
+    [
+        ("mana/tools", ("skipped", "capability"), ("kept", None), "ollama/qwen3:8b"),
+        ("mana/strict", ("ends", "ProviderCapabilityError"), ("unreached", None), None),
+    ],
 )
-def test_explanation_tells_what_a_model_cannot_do_when_a_feature_is_named(tmp_path, alias, decision, reason):
-    """A model without tools is skipped where the alias says so, else it ends the walk; without tools it is kept."""
+def test_explanation_tells_what_a_model_cannot_do_when_a_feature_is_named(tmp_path, alias, first, second, answers):
+    """A model without tools is skipped where the alias says so, else it ends the walk and nobody after it is reached;
+    without tools all are kept.
+    """
     told = asked(tmp_path, alias, "?tools")
-    assert rows(told) == [("ollama/gemma3:4b", decision, reason), ("ollama/qwen3:8b", "kept", None)]
+    assert rows(told) == [("ollama/gemma3:4b", *first), ("ollama/qwen3:8b", *second)]
+    assert told["answers"] == answers
     assert {row[1] for row in rows(asked(tmp_path, alias, "?tools=false"))} == {"kept"}
+
+
+@pytest.mark.parametrize("query", ["?tools&tools", "?tools=0&tools&tools=true", "?tools=1&json=0"])
+def test_explanation_names_a_feature_once_when_it_is_given_twice(tmp_path, query):
+    """What a request is said to have is told once, however often it is named."""
+    assert asked(tmp_path, "mana/plain", query)["needs"] == ["tools"]
 
 
 def test_explanation_asks_the_catalogue_when_a_cloud_is_known_to_lack_a_feature(tmp_path):
@@ -128,6 +157,8 @@ def test_explanation_tells_the_state_when_the_alias_is_for_embeddings(tmp_path):
         ("mana/plain", 404, "explain"),
         ("mana/plain/explain?tool=1", 400, "tools"),
         ("mana/plain/explain?tools=perhaps", 400, "true or false"),
+        ("mana/embed/explain?tools", 400, "embeddings"),
+        ("mana/embed/explain?stream=1", 400, "stream"),
     ],
 )
 def test_explanation_is_refused_when_the_question_is_wrong(tmp_path, path, status, word):
@@ -152,12 +183,44 @@ def test_command_prints_the_chain_when_a_gateway_runs(tmp_path):
     """`mana-llm explain mana/tools --tools` prints each entry with its reason, and who would be asked."""
     with world(ALIASES, tmp_path) as running:
         done = run_command(running.port, "mana/tools", "--tools")
+        hedged = run_command(running.port, "mana/hedged")
         unknown = run_command(running.port, "mana/nobody")
     assert done.returncode == 0, done.stderr
     assert "capability" in done.stdout
     assert "ollama/qwen3:8b would be asked first" in done.stdout
+    assert "openai/one would be asked first, another as well after 0.5 s of silence" in hedged.stdout
     assert unknown.returncode == 1
     assert "does not exist" in unknown.stderr
+
+
+def test_command_says_who_would_be_asked_when_a_place_must_come_free(tmp_path):
+    """Where requests merely wait somebody would answer: the exit code is 0, and the wait is told."""
+    with world(ALIASES, tmp_path, ollama_max_concurrent=1) as running:
+        gate = running.application.admission.gates["ollama"]
+        assert running.run(gate.enter_now)
+        done = run_command(running.port, "mana/tools")
+        running.run(gate.leave)
+    assert done.returncode == 0, done.stderr
+    assert "waits" in done.stdout
+    assert "ollama/gemma3:4b would be asked first, after a wait of about" in done.stdout
+
+
+def test_command_asks_for_a_stream_when_it_is_told_to(tmp_path):
+    """`--stream` is for a streamed request, as `stream` is in the path's query."""
+    with world(ALIASES, tmp_path) as running:
+        done = run_command(running.port, "mana/plain", "--stream")
+        refused = run_command(running.port, "mana/embed", "--stream")
+    assert done.returncode == 0, done.stderr
+    assert (refused.returncode, "without stream" in refused.stderr) == (1, True)
+
+
+def test_command_fails_when_the_walk_ends_before_anybody_is_asked(tmp_path):
+    """An entry that ends the walk hides those after it: nobody would answer, and the exit code is 1."""
+    with world(ALIASES, tmp_path) as running:
+        done = run_command(running.port, "mana/strict", "--tools")
+    assert done.returncode == 1
+    assert "unreached" in done.stdout
+    assert "Nobody would answer mana/strict" in done.stderr
 
 
 def test_command_fails_when_nobody_would_answer(tmp_path):

@@ -39,7 +39,8 @@ def test_every_provider_is_told_of_when_nothing_happened_yet():
             rows = found.json["providers"]
             assert list(rows) == list(running.application.entries)
             assert all(list(row) == MEMBERS for row in rows.values())
-            assert not rows["groq"]["configured"]
+            # As in /v1/aliases: nobody who is not configured would be asked.
+            assert (rows["groq"]["configured"], rows["groq"]["healthy"]) == (False, False)
             untouched = dict.fromkeys(MEMBERS) | {"healthy": True, "state": "healthy", "consecutive_failures": 0}
             assert rows["openai"] == untouched | {"configured": True, "in_flight": 0, "max_concurrent": 7}
             assert rows["ollama"]["max_concurrent"] == 3

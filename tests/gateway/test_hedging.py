@@ -1,6 +1,7 @@
 """`hedge_after_s` over the real gateway: a second entry is asked because the first is slow."""
 
 import asyncio
+import re
 
 import pytest
 import uvloop
@@ -62,6 +63,26 @@ def test_hedge_answers_when_the_first_entry_is_silent(stream, tmp_path):
             assert on.count("mana_llm_alias_resolved_total", target=MODELS[1]) == 1
             # One answer was paid for.
             assert on.count("mana_llm_tokens_total") == 8
+
+    uvloop.run(main())
+
+
+@BOTH
+def test_server_timing_adds_up_when_two_entries_were_waited_for(stream, tmp_path):
+    """Time that two entries were waited for counts once: all of it together is no more than the request took."""
+
+    async def main() -> None:
+        async with stage(tmp_path, HEDGED) as on:
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
+            exchange = await hedged(on, stream=stream)
+            await asyncio.sleep(0.2)
+            on.actors[1].say(good("second", stream=stream))
+            answer = await exchange.whole()
+            took_s = loop.time() - began_s
+            spans_ms = dict(re.findall(r"([a-z-]+);dur=([0-9.]+)", answer.headers["server-timing"]))
+            assert list(spans_ms) == ["queue", "connect", "first-token", "gateway"]
+            assert 200 <= sum(map(float, spans_ms.values())) <= took_s * 1e3
 
     uvloop.run(main())
 

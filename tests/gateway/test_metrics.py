@@ -15,6 +15,7 @@ from mana_llm.schema.targets import target_of
 from mana_llm.schema.usage import usage_of
 from mana_llm.simulator.script import Script, Usage
 from tests.caller import begin_chat, call, chat, counted
+from tests.gateway.staged import stage, whole
 from tests.world import World, gateway
 
 # docs/observability.md tells the labels, and tests/docs compares it with what is exposed.
@@ -188,6 +189,33 @@ def test_connecting_is_observed_when_no_connection_is_open():
             text = await scraped(running)
             assert counted(text, "mana_llm_upstream_connect_seconds_count") >= 1
             assert counted(text, "mana_llm_upstream_connect_seconds_sum") > 0
+
+    uvloop.run(main())
+
+
+def test_connecting_is_observed_when_it_takes_less_than_a_millisecond(tmp_path):
+    """Every request that opened a connection is in the histogram, however quick that was."""
+
+    async def main() -> None:
+        async with stage(tmp_path) as on:
+            on.actors[0].always(whole("a"))
+            for _ in range(20):
+                assert (await chat(on.port, "openai/any")).status == 200
+            assert on.count("mana_llm_upstream_connect_seconds_count") == 20
+            assert on.count("mana_llm_upstream_connect_seconds_sum") > 0
+
+    uvloop.run(main())
+
+
+def test_connecting_is_not_observed_when_a_connection_is_open():
+    """Who finds a connection open has not connected."""
+
+    async def main() -> None:
+        async with gateway() as running:
+            await chat(running.port, "openai/gpt-5-mini")
+            before = counted(await scraped(running), "mana_llm_upstream_connect_seconds_count")
+            await chat(running.port, "openai/gpt-5-mini")
+            assert counted(await scraped(running), "mana_llm_upstream_connect_seconds_count") == before
 
     uvloop.run(main())
 

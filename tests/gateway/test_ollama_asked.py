@@ -3,8 +3,8 @@
 import socket
 
 import pytest
-import uvloop
 
+from tests import jumping
 from tests.caller import chat, counted
 from tests.world import gateway
 
@@ -38,7 +38,7 @@ def test_walk_goes_on_when_the_model_cannot_be_asked_about(stream, tmp_path):
             direct = await chat(running.port, UNHEARD, stream=stream, tools=TOOLS)
             assert (direct.status, direct.error["attempts"][0]["reason"]) == (503, "ProviderConnectError")
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -51,7 +51,7 @@ def test_name_decides_when_the_server_has_no_word_on_the_model(stream):
             answer = await chat(running.port, UNHEARD, stream=stream, tools=TOOLS)
             assert (answer.status, answer.error["code"]) == (400, "provider_capability")
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_stream_is_left_when_its_first_token_takes_longer_than_ollama_timeout(tmp_path):
@@ -64,7 +64,7 @@ def test_stream_is_left_when_its_first_token_takes_longer_than_ollama_timeout(tm
             failed = {"provider": "ollama", "status": "ProviderTimeoutError"}
             assert counted(running.application.metrics.text(), "mana_llm_llm_requests_total", **failed) == 1
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_plain_answer_may_take_longer_when_only_ollama_timeout_is_set():
@@ -75,7 +75,7 @@ def test_plain_answer_may_take_longer_when_only_ollama_timeout_is_set():
             answer = await chat(running.port, f"ollama/sim.ok.first-{SHORT_S}", stream=False)
             assert answer.status == 200
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_plain_answer_is_left_when_a_limit_of_its_own_is_set(tmp_path):
@@ -87,4 +87,4 @@ def test_plain_answer_is_left_when_a_limit_of_its_own_is_set(tmp_path):
                 answer = await chat(running.port, "mana/two", stream=stream)
                 assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, "groq/sim.ok")
 
-    uvloop.run(main())
+    jumping.run(main())

@@ -31,6 +31,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
+WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}]}'
 RESERVED = {"model", "messages", "stream", "stream_options"}
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda name: name not in RESERVED)
 
@@ -54,7 +55,7 @@ def test_upstream_gets_every_byte_when_it_speaks_openai(stream, options, expecte
 
     async def main() -> None:
         requests = []
-        reply = STREAM_HEAD + b"data: [DONE]\n\n" if stream else answer(b'{"choices":[]}')
+        reply = STREAM_HEAD + b"data: [DONE]\n\n" if stream else answer(WHOLE)
         async with puppet(saying([reply], requests)) as url, gateway(openai_base_url=url) as running:
             body = sent(stream, options=options)
             assert (await call(running.port, "POST /v1/chat/completions", body)).status == 200
@@ -145,7 +146,7 @@ def test_second_entry_gets_what_the_first_got_when_the_walk_goes_on(tmp_path):
         aliases = "aliases: {mana/two: {chain: [openai/one, groq/two]}}\ndefault: mana/two\n"
         async with (
             puppet(saying([refusal], first)) as one,
-            puppet(saying([answer(b'{"choices":[]}')], second)) as two,
+            puppet(saying([answer(WHOLE)], second)) as two,
             gateway(aliases, tmp_path, openai_base_url=one, groq_base_url=two) as running,
         ):
             body = sent(stream=False).replace(b"openai/gpt", b"mana/two")

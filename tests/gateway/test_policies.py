@@ -1,8 +1,8 @@
 """What an alias asks for beside its chain, over the real gateway: its time limits, and what walks on."""
 
 import pytest
-import uvloop
 
+from tests import jumping
 from tests.caller import call, chat, counted
 from tests.world import World, gateway
 
@@ -41,7 +41,7 @@ def test_next_entry_answers_when_the_aliass_first_token_limit_passes(first, stre
             assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, OTHER)
             assert steps(running, "ProviderTimeoutError") == 1
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_stream_goes_on_when_the_aliass_first_token_limit_is_over(tmp_path):
@@ -54,7 +54,7 @@ def test_stream_goes_on_when_the_aliass_first_token_limit_is_over(tmp_path):
             assert not any("error" in event for event in answer.events)
             assert answer.headers["x-mana-llm-resolved"].startswith("openai/")
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_stream_ends_in_an_error_when_the_aliass_idle_limit_passes(tmp_path):
@@ -67,7 +67,7 @@ def test_stream_ends_in_an_error_when_the_aliass_idle_limit_passes(tmp_path):
             assert (error["error"]["type"], end) == ("provider_timeout", "[DONE]")
             assert posts(running) == ["sim.hang.how-chunks.after-2"]
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_next_entry_answers_when_a_plain_answer_falls_silent_beyond_the_aliass_limit(tmp_path):
@@ -79,13 +79,13 @@ def test_next_entry_answers_when_a_plain_answer_falls_silent_beyond_the_aliass_l
             answer = await chat(running.port, "mana/one")
             assert answer.headers["x-mana-llm-resolved"] == OTHER
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @BOTH
 def test_walk_ends_in_504_when_the_aliass_total_is_over(stream, tmp_path):
-    """`total_s` bounds the whole walk, entries that failed before included: 504 with the attempts so far, and no
-    further entry is asked.
+    """`total_s` bounds the whole walk, entries that failed before included: 504 with a row for each entry, and no
+    further one is asked.
     """
 
     async def main() -> None:
@@ -97,11 +97,12 @@ def test_walk_ends_in_504_when_the_aliass_total_is_over(stream, tmp_path):
             assert rows == [
                 ("openai/sim.status.code-503", "ProviderServerError"),
                 ("openai/sim.hang", "ProviderTimeoutError"),
+                (OTHER, "deadline"),
             ]
             assert answer.headers["x-should-retry"] == "false"
             assert "sim.ok" not in posts(running)
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @BOTH
@@ -128,7 +129,7 @@ def test_incapable_local_model_is_left_when_the_alias_says_skip(policy, lack, st
             assert (answer.headers["x-mana-llm-attempts"], steps(running, "capability")) == ("1", 1)
             assert not running.application.health._breakers["ollama"].failures
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @BOTH
@@ -146,7 +147,7 @@ def test_incapable_cloud_model_is_skipped_when_the_catalogue_says_so(policy, str
             assert posts(running) == ["gpt-4o" if skipped else "openai/gpt-oss-120b"]
             assert steps(running, "capability") == int(skipped)
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_attempts_say_capability_when_no_entry_is_able(tmp_path):
@@ -161,7 +162,7 @@ def test_attempts_say_capability_when_no_entry_is_able(tmp_path):
             assert all("vision" in row["detail"] for row in answer.error["attempts"])
             assert not posts(running)
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 ENDING = {
@@ -189,7 +190,7 @@ def test_next_entry_answers_when_the_alias_falls_back_on_the_error(name, stream,
             assert steps(running, name) == 1
             assert not any(breaker.failures for breaker in running.application.health._breakers.values())
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @pytest.mark.parametrize("name", ENDING)
@@ -203,7 +204,7 @@ def test_walk_ends_when_the_alias_falls_back_on_other_errors_only(name, tmp_path
             assert answer.status in (400, 404, 422, 502)
             assert "sim.ok" not in posts(running)
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @pytest.mark.parametrize("name", ENDING)
@@ -217,7 +218,7 @@ def test_attempts_have_the_error_when_the_last_entry_ends_in_one_that_walks_on(n
             assert (answer.status, answer.error["code"]) == (503, "no_healthy_provider")
             assert [row["reason"] for row in answer.error["attempts"]] == ["ProviderServerError", name]
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 def test_alias_serves_only_its_own_kind_when_asked_on_both_routes(tmp_path):
@@ -237,4 +238,4 @@ def test_alias_serves_only_its_own_kind_when_asked_on_both_routes(tmp_path):
             for answer in (bad, refused):
                 assert (answer.status, answer.error["code"]) == (400, "wrong_alias_kind")
 
-    uvloop.run(main())
+    jumping.run(main())

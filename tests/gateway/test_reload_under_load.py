@@ -81,7 +81,7 @@ def assert_consistent(answer: Answer) -> str:
 
 
 async def storm(running: Served, folder: Path, count: int) -> None:
-    """Another file and a SIGHUP, again and again; every second file is bad."""
+    """Another file and a SIGHUP, again and again, at their rate; every second file is bad."""
     texts = zip(itertools.cycle(GOOD), itertools.cycle(BAD), strict=False)
     files = itertools.chain.from_iterable((FILE.format(entry=label), bad) for label, bad in texts)
     loop = asyncio.get_running_loop()
@@ -90,6 +90,7 @@ async def storm(running: Served, folder: Path, count: int) -> None:
         put(folder, text)
         running.process.send_signal(signal.SIGHUP)
         await asyncio.sleep(max(0.0, began_at + number / SIGNALS_PER_S - loop.time()))
+    assert loop.time() - began_at <= 1.05 * count / SIGNALS_PER_S + 1.0, "too slow for a storm"
 
 
 async def storm_under_load(folder: Path, count: int) -> None:
@@ -110,8 +111,8 @@ async def storm_under_load(folder: Path, count: int) -> None:
         told = await call(running.port, "POST /v1/aliases/reload")
         assert told.json["version"] == assert_consistent(await chat(running.port, "mana/a"))
         found = await reloads(running.port)
-        assert found["ok"] >= 3
-        assert found["rejected"] >= 3
+        # Signals that come while a file is read are one signal.
+        assert min(found["ok"], found["rejected"]) >= max(3, count // 100)
         assert len(seen) >= 3
         metrics = (await call(running.port, "GET /metrics")).body
         asked = counted(metrics, "mana_llm_requests_total", model="mana/a")

@@ -1,6 +1,7 @@
 """An outage is not multiplied: what reaches providers when they are down, and what clients get meanwhile."""
 
 import asyncio
+import time
 from typing import Final
 
 import openai
@@ -8,10 +9,12 @@ import pytest
 import uvloop
 
 from tests.caller import call, chat, counted
+from tests.measured import quietest
 from tests.world import World, gateway
 
 CHAIN = "aliases: {mana/three: {chain: [openai/one, groq/two, together/three]}}\ndefault: mana/three\n"
 ALIAS = "mana/three"
+ADDED_S = 0.002
 FLOOR: Final = 3 + 3 * 2
 """What may be sent beyond the share: the budget's floor, and the failures that each provider is forgiven."""
 
@@ -69,6 +72,11 @@ def test_outage_is_not_multiplied_when_health_forgives_everything(tmp_path):
             assert {answer.status for answer in answers} == {503}
             words = {row["reason"] for answer in answers for row in answer.error["attempts"]}
             assert words == {"ProviderServerError", "retry-budget"}
+            for answer in answers:
+                held_back = "retry-budget" in {row["reason"] for row in answer.error["attempts"]}
+                # Somebody who was not asked for want of budget might have answered.
+                assert ("x-should-retry" in answer.headers) is not held_back
+                assert ("retry-after" in answer.headers) is held_back
             assert counted(running.application.metrics.text(), "mana_llm_fallback_total", reason="retry-budget") > 0
             assert asked(running, "one") == 201
             assert sent(running) - FLOOR <= 1.2 * 201
@@ -109,10 +117,39 @@ def test_client_does_not_retry_when_the_chain_was_walked_in_vain(tmp_path):
     assert (requests, share <= 1.2) == (50, True)
 
 
+@pytest.mark.parametrize("model", ["openai/sim.status.code-401", "google/sim.length"])
+def test_client_does_not_retry_when_it_would_end_the_same(model):
+    """openai-python with its default retries asks once where our key is refused, or a token ceiling was too low: the
+    provider is called, and paid, once.
+    """
+
+    async def main() -> None:
+        async with gateway() as running, openai.AsyncOpenAI(base_url=running.v1, api_key="any") as client:
+            messages = [{"role": "user", "content": "Hello"}]
+            with pytest.raises(openai.InternalServerError, check=lambda error: error.status_code == 502):
+                await client.chat.completions.create(model=model, messages=messages)
+            assert sent(running) == 1
+
+    uvloop.run(main())
+
+
 def test_outage_is_bounded_when_the_client_retries_all_the_same(tmp_path):
     """R20 (50 calls): a client that repeats twice whatever it is told causes at most 1.2 x 3 provider calls."""
     share, requests = uvloop.run(through_client(tmp_path, 50, 2, obeys=False))
     assert (requests, share <= 1.2 * 3) == (150, True)
+
+
+def test_everybody_is_answered_when_the_next_provider_failed_once_long_ago(tmp_path):
+    """Failing over to a healthy provider costs nothing, though its last answer to somebody else was a failure."""
+    aliases = "aliases: {mana/two: {chain: [groq/sim.hang, openai/sim.ok.first-0.3], ttft_s: 0.5}}\ndefault: mana/two\n"
+
+    async def main() -> None:
+        async with gateway(aliases, tmp_path, probe_interval_s=0.0) as running:
+            assert (await chat(running.port, "openai/sim.status.code-500")).status == 503
+            answers = await asyncio.gather(*(chat(running.port, "mana/two", stream=True) for _ in range(40)))
+            assert [answer.headers["x-mana-llm-resolved"] for answer in answers] == ["openai/sim.ok.first-0.3"] * 40
+
+    uvloop.run(main())
 
 
 async def hard_down(folder, count: int, rate_per_s: float) -> None:
@@ -122,7 +159,7 @@ async def hard_down(folder, count: int, rate_per_s: float) -> None:
         answers = await offered(running, count, rate_per_s)
         good = sum(answer.status == 200 for answer in answers)
         assert good >= count * 0.999
-        assert {answer.headers["x-mana-llm-resolved"] for answer in answers} == {"groq/two"}
+        assert {answer.headers["x-mana-llm-resolved"] for answer in answers if answer.status == 200} == {"groq/two"}
         assert asked(running, "one") <= 5
 
 
@@ -137,45 +174,62 @@ def test_clients_notice_nothing_when_the_first_provider_is_down_for_long(tmp_pat
     uvloop.run(hard_down(tmp_path, 6_000, 200.0))
 
 
-def test_dead_entry_costs_next_to_nothing_when_it_is_known(tmp_path):
-    """R16 (300 requests): once the dead provider is known, passing it by adds nothing that shows: the p99 is less
-    than three times that of asking the next provider directly.
+async def passing_by(folder, count: int) -> tuple[float, float]:
+    """The p99 of asking the second provider directly, and that of asking it past the first, which is known to be
+    dead.
     """
+    async with gateway(CHAIN, folder, probe_interval_s=0.0) as running:
+        running.simulator.script("sim.status.code-503", model="one")
+        for _ in range(2):
+            await chat(running.port, ALIAS)
 
-    async def p99_s(running: World, model: str) -> float:
-        loop = asyncio.get_running_loop()
-        times_s = []
-        for _ in range(300):
-            began_at = loop.time()
-            assert (await chat(running.port, model)).status == 200
-            times_s.append(loop.time() - began_at)
-        return sorted(times_s)[296]
+        async def times_s(model: str) -> list[float]:
+            found = []
+            for _ in range(count):
+                began_s = time.perf_counter()
+                assert (await chat(running.port, model)).status == 200
+                found.append(time.perf_counter() - began_s)
+            return found
 
-    async def main() -> None:
-        async with gateway(CHAIN, tmp_path, probe_interval_s=0.0) as running:
-            running.simulator.script("sim.status.code-503", model="one")
-            for _ in range(2):
-                await chat(running.port, ALIAS)
-            # The better of three: the machine is not ours alone.
-            ratios = [await p99_s(running, ALIAS) / await p99_s(running, "groq/two") for _ in range(3)]
-            assert min(ratios) < 3.0
+        return await quietest(
+            lambda: times_s("groq/two"), lambda: times_s(ALIAS), lambda direct_s, by_s: by_s - direct_s <= ADDED_S
+        )
 
-    uvloop.run(main())
+
+def test_dead_entry_costs_next_to_nothing_when_it_is_known(tmp_path):
+    """R16 (200 requests): once the dead provider is known, passing it by adds at most 2 ms to the p99 of asking the
+    next provider directly.
+    """
+    direct_s, by_s = uvloop.run(passing_by(tmp_path, 200))
+    assert by_s - direct_s <= ADDED_S, (direct_s, by_s)
+
+
+@pytest.mark.long
+def test_dead_entry_costs_next_to_nothing_when_it_is_known_for_long(tmp_path):
+    """R16 (2,000 requests): once the dead provider is known, passing it by adds at most 2 ms to the p99 of asking the
+    next provider directly.
+    """
+    direct_s, by_s = uvloop.run(passing_by(tmp_path, 2_000))
+    assert by_s - direct_s <= ADDED_S, (direct_s, by_s)
 
 
 RETRIED = {
     "openai/sim.status.code-503": "false",
     "openai/sim.status.code-429": None,
     "openai/sim.status.code-400": None,
-    "openai/sim.status.code-401": None,
+    "openai/sim.status.code-401": "false",
+    "google/sim.length": "false",
+    "google/sim.filter": None,
     "openai/sim.ok": None,
     "mana/unknown": None,
 }
 
 
 @pytest.mark.parametrize("model", RETRIED)
-def test_client_is_told_not_to_retry_only_when_the_chain_was_walked_in_vain(model):
-    """`x-should-retry: false` comes with an exhausted chain, and with nothing else."""
+def test_client_is_told_not_to_retry_only_when_that_would_be_in_vain(model):
+    """`x-should-retry: false` comes with an exhausted chain, and with the errors that OpenAI's libraries would repeat
+    although they can only end the same (a 502 for our key, or for a token ceiling), and with nothing else.
+    """
 
     async def main() -> None:
         async with gateway() as running:

@@ -177,7 +177,8 @@ def test_deadline_is_an_event_when_it_passes_after_keep_alives(tmp_path):
         async with stage(tmp_path, "total_s: 0.3", soft_commit_s=SOON_S) as on:
             error = end_of(await chat(on.port, ALIAS, stream=True))
             assert error["code"] == "deadline_exceeded"
-            assert [row["model"] for row in error["attempts"]] == [MODELS[0]]
+            assert [row["model"] for row in error["attempts"]] == list(MODELS)
+            assert {row["reason"] for row in error["attempts"][1:]} == {"deadline"}
 
     uvloop.run(main())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 
@@ -13,6 +14,7 @@ from tests.process import served
 
 ENDLESS = "openai/sim.ok.chunks-5000.pace-0.02"
 DRAIN_S = 1.0
+STOPPED = "StoppingError"
 KEPT = {"Connection": "keep-alive"}
 CHAT = "POST /v1/chat/completions"
 
@@ -35,7 +37,9 @@ async def until_refused(port: int) -> None:
 
 
 def test_process_ends_in_time_when_a_stream_has_no_end(tmp_path):
-    """R35 (1 of 1): SIGTERM with one endless stream: it gets an error event, and exit comes within drain + 1 s."""
+    """R35 (1 of 1): SIGTERM with one endless stream: it gets an error event, exit comes within drain + 1 s, and what
+    the stream has used until then is in the log.
+    """
 
     async def main() -> None:
         async with served(tmp_path, MANA_LLM_DRAIN_S=str(DRAIN_S)) as running:
@@ -53,6 +57,11 @@ def test_process_ends_in_time_when_a_stream_has_no_end(tmp_path):
             assert all("error" not in chunk for chunk in chunks)
             (entry,) = (entry for entry in running.simulator.log if entry.method == "POST")
             await running.simulator.wait_until(lambda: entry.ended == "client-closed")
+            (line,) = (line for line in running.said.read_text(encoding="utf-8").splitlines() if ENDLESS in line)
+            told = json.loads(line)
+            assert (told["status"], told["error"], told["estimated"]) == (200, STOPPED, True)
+            # A token for four characters, as always where the provider could not count.
+            assert told["tokens_out"] == -(-len(answer.text) // 4)
 
     uvloop.run(main())
 

@@ -1,9 +1,12 @@
 """Several workers on one socket: a dead one is replaced, its work alone is lost, and the figures only grow."""
 
 import asyncio
+import math
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,7 +56,8 @@ async def keep(running: Served) -> Kept:
     await exchange.whole()
     mine = exchange._writer.get_extra_info("sockname")[1]
     rows = [line.split() for line in _sockets()]
-    (inode,) = (row[9] for row in rows if _port(row[1]) == running.port and _port(row[2]) == mine)
+    # The kernel may list one twice while others come and go, and has no inode for one that has ended.
+    (inode,) = {row[9] for row in rows if _port(row[1]) == running.port and _port(row[2]) == mine} - {"0"}
     (pid,) = (pid for pid in running.children() if f"socket:[{inode}]" in _files(pid))
     return Kept(exchange, pid)
 
@@ -76,13 +80,26 @@ def _files(pid: int) -> set[str]:
     return found
 
 
+@contextmanager
+def stopped(pids: set[int]) -> Iterator[None]:
+    """These take no connection and do nothing else meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def kept_by_two(running: Served) -> list[Kept]:
-    """Connections that at least two workers hold, so that one of them can die."""
-    kept = [await keep(running)]
-    async with asyncio.timeout(20):
-        while len({each.pid for each in kept}) < 2:
-            # Whoever is busy takes no connection: the others are given a moment of that.
-            kept += await asyncio.gather(*(keep(running) for _ in range(20)))
+    """Connections that two workers hold, so that one of them can die."""
+    workers, kept = running.children(), []
+    for pid in list(workers)[:2]:
+        # Whoever is busy takes no connection, so it falls to this one.
+        with stopped(workers - {pid}):
+            kept += [await keep(running) for _ in range(5)]
+    assert len({each.pid for each in kept}) == 2
     return kept
 
 
@@ -101,8 +118,9 @@ async def crashes(folder: Path, times: int) -> None:
             os.kill(doomed, signal.SIGKILL)
             killed_at = loop.time()
             answers = await asking + [await each.ask() for each in spared]
-            await until(lambda before=before: len(running.children() - before) == 1)
+            await served_anew(running, before - {doomed})
             respawned_s.append(loop.time() - killed_at)
+            assert len(running.children() - before) == 1
             answers += await asyncio.gather(*(chat(running.port, "openai/sim.ok") for _ in range(10)))
             assert {answer.status for answer in answers} == {200}
             asked += len(answers)
@@ -112,12 +130,20 @@ async def crashes(folder: Path, times: int) -> None:
                 assert now >= seen
                 seen = now
         # A busy machine takes its time now and then; a supervisor that dawdled would always.
-        assert sorted(respawned_s)[len(respawned_s) // 2] <= RESPAWN_S
+        assert sorted(respawned_s)[math.ceil(times * 0.9) - 1] <= RESPAWN_S, respawned_s
         assert seen <= asked
 
 
+async def served_anew(running: Served, others: set[int]) -> None:
+    """Until somebody answers who is none of these: the new worker."""
+    with stopped(others):
+        assert (await call(running.port, "GET /livez")).status == 200
+
+
 def test_worker_is_replaced_when_it_crashes(tmp_path):
-    """R39 (3 of 50): a killed worker is back in a second, the others answer everything, counters never fall."""
+    """R39 (3 of 50): a killed worker's place is served again in a second, the others answer everything, counters
+    never fall.
+    """
     uvloop.run(crashes(tmp_path, 3))
 
 

@@ -5,12 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from tests.history.accounts import NO_CONNECTION, UNSEEN, sums
 from tests.history.records import Asked, Called, History, Seen
+from tests.history.shared import Group, is_hit, winner_of
 
-SKIPPED = ("unconfigured", "cache-unhealthy", "saturated", "capability", "retry-budget")
-NO_CONNECTION = "ProviderConnectError"
-UNSEEN = ("ProviderProtocolError", "ProviderTimeoutError")
-"""What comes of a call whose connection was just being taken up by somebody who was killed in that moment."""
+SKIPPED = ("unconfigured", "cache-unhealthy", "saturated", "capability", "retry-budget", "deadline")
 KILL_S = 0.1
 """Seconds that what a kill did to connections may take to be noticed."""
 
@@ -22,12 +21,22 @@ def violations(history: History) -> list[str]:
     for line in history.lines:
         lines[line.get("request_id", "")].append(line)
     known = {asked.id for asked in history.asked}
-    found += [f"{name}: called upstream, and nobody asked for it" for name in calls if name not in known]
+    groups: defaultdict[str, list[Asked]] = defaultdict(list)
+    for asked in history.asked:
+        groups[asked.question].append(asked)
+    found += [f"{name}: called upstream, and nobody asked for it" for name in calls if name not in groups]
     found += [f"{name}: in the log, and nobody asked for it" for name in lines if name not in known]
     for asked in history.asked:
-        story = Story(asked, calls[asked.id], seen[asked.id], lines[asked.id], history)
+        name, group = asked.question, groups[asked.question]
+        story = Story(asked, calls[name], seen[name], lines[asked.id], history)
+        if len(group) > 1:
+            story.shares_with(group, history)
         found += [f"{asked.id}: {problem}" for problem in story.problems()]
-    return found + list(_sums(history))
+    for name, group in groups.items():
+        if len(group) > 1:
+            together = Group(group, calls[name], seen[name], [line for each in group for line in lines[each.id]])
+            found += [f"{name}: {problem}" for problem in together.problems()]
+    return found + list(sums(history))
 
 
 class Story:
@@ -42,11 +51,21 @@ class Story:
         history: History,
     ) -> None:
         self.asked, self.calls, self.seen, self.lines, self.chains = asked, calls, seen, lines, history.chains
-        self.killed = {name for name, at_s in history.killed if asked.began_s - KILL_S <= at_s <= asked.ended_s}
+        self.shares = False
+        self.killed = self._killed_since(asked.began_s, history)
+
+    def shares_with(self, group: list[Asked], history: History) -> None:
+        """The calls are those of all who asked the same: which are its own, nobody can tell."""
+        self.shares = True
+        self.killed = self._killed_since(min(asked.began_s for asked in group), history)
+
+    def _killed_since(self, began_s: float, history: History) -> set[str]:
+        return {name for name, at_s in history.killed if began_s - KILL_S <= at_s <= self.asked.ended_s}
 
     def problems(self) -> Iterator[str]:
         asked = self.asked
-        yield from self._tries()
+        if not self.shares:
+            yield from self._tries()
         if asked.left:
             if len(self.lines) > 1:
                 yield f"{len(self.lines)} log lines for one request"
@@ -88,7 +107,9 @@ class Story:
         if told is not None and int(told) != attempts:
             yield f"the header says {told} attempts, the log {attempts}"
         providers = {each.provider for each in self.seen}
-        if attempts < len(providers):
+        if is_hit(line) and attempts:
+            yield f"{attempts} attempts are told of a shared answer"
+        if attempts < len(providers) and not self.shares:
             yield f"{attempts} attempts are told, {len(providers)} providers were asked"
         resolved = asked.headers.get("x-mana-llm-resolved")
         if resolved is not None and line.get("resolved") != resolved:
@@ -117,7 +138,7 @@ class Story:
             if provider not in providers:
                 yield f"{provider} is said to have been asked ({row['reason']}), and nothing came by"
         # A walk that ran out of time, and the loser of a race, have no row for what was under way.
-        extra = providers - set(tried)
+        extra = set() if self.shares else providers - set(tried)
         if extra and self.asked.status != 504 and "hedged" not in self.asked.model:
             yield f"{extra} were asked, and no row says so"
 
@@ -127,12 +148,7 @@ class Story:
         except ValueError:
             yield "a whole answer that is no JSON"
             return None
-        if "data" in body:
-            vector = body["data"][0]["embedding"]
-            winner = next((call for call in self.calls if call.vector == vector), None)
-        else:
-            text = body["choices"][0]["message"]["content"]
-            winner = next((call for call in self.calls if call.text == text), None)
+        winner = winner_of(body, self.calls)
         if winner is None:
             yield f"an answer that no call for it gave ({len(self.calls)} calls)"
             return None
@@ -190,7 +206,8 @@ class Story:
             yield f"the client is told {told} tokens, the provider said {winner.tokens}"
         for line in self.lines:
             logged = (line.get("tokens_in"), line.get("tokens_out") or 0)
-            if logged != winner.tokens:
+            # Shared tokens were spent once.
+            if logged != ((None, 0) if is_hit(line) else winner.tokens):
                 yield f"the log says {logged} tokens, the provider said {winner.tokens}"
 
     def _resolved(self, winner: Called) -> Iterator[str]:
@@ -222,63 +239,6 @@ class Told:
 def _speaks(chunk: dict[str, Any]) -> bool:
     choices = chunk["choices"]
     return not choices or bool(choices[0]["delta"].get("content")) or bool(choices[0]["finish_reason"])
-
-
-def _sums(history: History) -> Iterator[str]:
-    """What is counted is what the log's lines come to."""
-    lines = history.lines
-    if not history.samples:
-        return
-    for status, count in Counter(line["status"] for line in lines).items():
-        counted = history.counted("mana_llm_requests_total", status=str(status))
-        if counted != count:
-            yield f"{counted} requests with {status} are counted, {count} logged"
-    total = history.counted("mana_llm_requests_total")
-    if total != len(lines):
-        yield f"{total} requests are counted, {len(lines)} logged"
-    for kind, member in (("input", "tokens_in"), ("output", "tokens_out")):
-        logged = sum(line.get(member) or 0 for line in lines)
-        counted = history.counted("mana_llm_tokens_total", type=kind)
-        if counted != logged:
-            yield f"{counted} {kind} tokens are counted, {logged} logged"
-    for (alias, target), count in Counter(
-        (line["alias"], line["resolved"]) for line in lines if line.get("alias") and line.get("resolved")
-    ).items():
-        counted = history.counted("mana_llm_alias_resolved_total", alias=alias, target=target)
-        if counted != count:
-            yield f"{counted} answers of {alias} by {target} are counted, {count} logged"
-    yield from _answers(history)
-    yield from _attempts(history)
-
-
-def _answers(history: History) -> Iterator[str]:
-    """Every answer that a provider gave has a line that names it, and every break is counted once."""
-    answered = [line for line in history.lines if line.get("resolved")]
-    counted = history.counted("mana_llm_llm_requests_total", status="ok")
-    left = sum(asked.left for asked in history.asked)
-    if not 0 <= counted - len(answered) <= left:
-        yield f"{counted} answers are counted, {len(answered)} logged"
-    broken = sum(line.get("error", "").startswith("Provider") for line in answered)
-    counted = history.counted("mana_llm_streams_broken_total")
-    if counted != broken:
-        yield f"{counted} broken streams are counted, {broken} logged"
-
-
-def _attempts(history: History) -> Iterator[str]:
-    """Every attempt that is told came by on the wire, or got no connection, or was given up while connecting."""
-    told = sum(line.get("attempts", 0) for line in history.lines)
-    counted = history.counted("mana_llm_llm_requests_total")
-    if counted != told:
-        yield f"{counted} attempts are counted, {told} logged"
-    came = len({(each.id, each.provider) for each in history.seen})
-    unheard = history.counted("mana_llm_llm_requests_total", status=NO_CONNECTION)
-    given_up = history.counted("mana_llm_llm_requests_total", status="cancelled")
-    if history.killed:
-        given_up += history.counted("mana_llm_llm_requests_total", status=UNSEEN[0])
-    # One that was dropped may have found no connection when it was sent again.
-    dropped = sum(each.dropped for each in history.seen)
-    if not -dropped <= told - came - unheard <= given_up:
-        yield f"{told} attempts are logged, {came} came by, {unheard} had no connection, {given_up} were given up"
 
 
 def _by_id(records: list[Any]) -> defaultdict[str, list[Any]]:

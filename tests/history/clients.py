@@ -12,6 +12,9 @@ from tests.history.records import Asked
 
 LEAVES = 0.05
 PIPELINES = 0.1
+CROWDS = 0.04
+CROWD = 3
+"""Clients that now and then ask the same at the same time."""
 EMBEDS = 0.1
 STREAMS = 0.5
 ANSWERED_S = 20.0
@@ -29,6 +32,10 @@ class Load:
         self._embed = embed
         self._numbers = itertools.count(1)
 
+    def ask_directly(self, names: tuple[str, ...]) -> None:
+        """From now on ask these providers, too, by their own names."""
+        self._chat = (*self._chat, *(f"{name}/m" for name in names))
+
     async def run(self, requests: int, clients: int) -> None:
         """So many requests by so many clients at a time."""
         left = itertools.count(requests, -1)
@@ -39,6 +46,9 @@ class Load:
     async def _client(self, left: Any) -> None:
         line: Line | None = None
         while next(left) > 0:
+            if self.random.random() < CROWDS:
+                await self._crowd()
+                continue
             line = await self._usable(line)
             count = self.random.choice((2, 3)) if self.random.random() < PIPELINES else 1
             asked = [line.ask(*self._request()) for _ in range(count)]
@@ -52,31 +62,58 @@ class Load:
         if line:
             line.close()
 
+    async def _crowd(self) -> None:
+        """Several ask the same; one of them, maybe the one that is walked for, may leave."""
+        lines = [await self._usable(None) for _ in range(CROWD)]
+        first, fields = self._question(shared=True)
+        asked = [first, *(Asked(self._name(), first.kind, first.model, says=first.id) for _ in lines[1:])]
+        self.asked += [line.ask(each, _bytes_of(each, fields)) for line, each in zip(lines, asked, strict=True)]
+        leaver = self.random.randrange(2 * CROWD)
+        async with asyncio.TaskGroup() as group:
+            for at, line in enumerate(lines):
+                waits = line.leaves_within(0.02 * self.random.random()) if at == leaver else line.answered()
+                group.create_task(waits)
+        for line in lines:
+            line.close()
+
     async def _usable(self, line: "Line | None") -> "Line":
         if line and line.open:
             return line
         _, line = await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", self.port)
         return line
 
+    def _name(self) -> str:
+        return f"r-{next(self._numbers):07}"
+
     def _request(self) -> tuple[Asked, bytes]:
         """One request, and its bytes."""
-        name = f"r-{next(self._numbers):07}"
+        asked, fields = self._question()
+        return asked, _bytes_of(asked, fields)
+
+    def _question(self, *, shared: bool = False) -> tuple[Asked, dict[str, Any]]:
+        """One request and its members; `shared` says that it is one that others may share."""
+        name = self._name()
         if self.random.random() < EMBEDS:
-            model, path = self.random.choice(self._embed), "/v1/embeddings"
-            asked, fields = Asked(name, "embeddings", model), {"model": model, "input": f"embed {name}"}
-        else:
-            model, path = self.random.choice(self._chat), "/v1/chat/completions"
-            fields = {"model": model, "messages": [{"role": "user", "content": f"say {name} again"}]}
-            kind = "stream" if self.random.random() < STREAMS else "plain"
-            if kind == "stream":
-                fields |= {"stream": True, "stream_options": {"include_usage": True}}
-            asked = Asked(name, kind, model)
-        body = json.dumps(fields).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
-            f"X-Request-Id: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return asked, head.encode() + body
+            model = self.random.choice(self._embed)
+            return Asked(name, "embeddings", model), {"model": model, "input": f"embed {name}"}
+        model = self.random.choice(self._chat)
+        fields: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": f"say {name} again"}]}
+        if shared:
+            return Asked(name, "plain", model), {**fields, "temperature": 0}
+        kind = "stream" if self.random.random() < STREAMS else "plain"
+        if kind == "stream":
+            fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        return Asked(name, kind, model), fields
+
+
+def _bytes_of(asked: Asked, fields: dict[str, Any]) -> bytes:
+    path = "/v1/embeddings" if asked.kind == "embeddings" else "/v1/chat/completions"
+    body = json.dumps(fields).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+        f"X-Request-Id: {asked.id}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class Line(asyncio.Protocol):

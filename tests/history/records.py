@@ -9,7 +9,8 @@ from typing import Any
 class Asked:
     """One request as its client saw it, from `began_s` to `ended_s`.
 
-    `whole` says that the answer ended; `left` that the client did not wait.
+    `whole` says that the answer ended; `left` that the client did not wait. `says` is the id in its body, if that is
+    not its own because others ask the same.
     """
 
     id: str
@@ -22,6 +23,12 @@ class Asked:
     left: bool = False
     began_s: float = 0.0
     ended_s: float = 0.0
+    says: str = ""
+
+    @property
+    def question(self) -> str:
+        """The id by which providers know it."""
+        return self.says or self.id
 
 
 @dataclass

@@ -237,6 +237,63 @@ SPOILT: list[tuple[Callable[[History], object], str]] = [
 ]
 
 
+def shared() -> History:
+    """The good one, and two more requests that asked the same: the second got what the first was answered."""
+    history = good()
+    label, text, tokens = "u1/m", "<r-0000004 u1 12 0>", (12, 1)
+    for name, result, attempts in (("r-0000004", "miss", 1), ("r-0000005", "hit", 0)):
+        told = head(name, label, "application/json") | {"x-mana-llm-attempts": str(attempts)}
+        body = plain_of(text, label, tokens)
+        history.asked.append(Asked(name, "plain", "mana/a", 200, told, body, whole=True, says="r-0000004"))
+        spent = line(name, label, tokens) if attempts else {**line(name, label, tokens), "tokens_in": None}
+        history.lines.append({**spent, "cache": result, "attempts": attempts, "tokens_out": attempts or None})
+    history.called.append(Called("r-0000004", label, 12, [text], 1, tokens, whole=True))
+    history.seen.append(Seen("r-0000004", "u1"))
+    history.samples = [sample for sample in history.samples if "status" in sample[1] and sample[1]["status"] == "503"]
+    history.samples += [
+        ("mana_llm_requests_total", {"status": "200"}, 4),
+        ("mana_llm_tokens_total", {"type": "input"}, 27),
+        ("mana_llm_tokens_total", {"type": "output"}, 6),
+        ("mana_llm_alias_resolved_total", {"alias": "mana/a", "target": "u1/m"}, 3),
+        ("mana_llm_alias_resolved_total", {"alias": "mana/a", "target": "u2/m"}, 1),
+        ("mana_llm_llm_requests_total", {"status": "ok"}, 3),
+        ("mana_llm_llm_requests_total", {"status": "ProviderServerError"}, 1),
+    ]
+    return history
+
+
+def spends_twice(history: History) -> None:
+    history.lines[-1] |= {"tokens_in": 12, "tokens_out": 1}
+
+
+def tries_although_shared(history: History) -> None:
+    history.lines[-1]["attempts"] = 1
+
+
+def calls_twice(history: History) -> None:
+    history.seen.append(Seen("r-0000004", "u1"))
+
+
+def walks_for_one_call(history: History) -> None:
+    history.lines[-1]["cache"] = "miss"
+
+
+def answers_out_of_nowhere(history: History) -> None:
+    """A second call, for which nobody walked."""
+    history.called.append(Called("r-0000004", "u1/m", 13, ["<r-0000004 u1 13 0>"], 1, (13, 1), whole=True))
+    history.asked[-1].body = plain_of("<r-0000004 u1 13 0>", "u1/m", (13, 1))
+
+
+SPOILT_SHARED: list[tuple[Callable[[History], object], str]] = [
+    (spends_twice, "the log says (12, 1) tokens"),
+    (tries_although_shared, "attempts are told of a shared answer"),
+    (calls_twice, "u1 was asked 2 times for 1 walks"),
+    (calls_twice, "1 attempts are told of 2 calls"),
+    (walks_for_one_call, "one call is the answer of two walks"),
+    (answers_out_of_nowhere, "that nobody walked for"),
+]
+
+
 def test_checker_finds_nothing_when_a_history_is_good():
     """A history without a contradiction has no violation, broken streams and clients that left included."""
     assert violations(good()) == []
@@ -246,11 +303,20 @@ def test_checker_finds_nothing_when_a_history_is_good():
     left = good()
     left.asked[2] = Asked("r-0000003", "plain", "mana/a", left=True)
     assert violations(left) == []
+    assert violations(shared()) == []
 
 
 @pytest.mark.parametrize(("spoil", "named"), SPOILT, ids=range(len(SPOILT)))
 def test_checker_names_the_violation_when_a_history_is_spoilt(spoil, named):
     """Cross-talk, spliced, doubled, lost and swapped chunks, lost requests, double accounts, wrong names: all found."""
     history = good().copy()
+    spoil(history)
+    assert any(named in problem for problem in violations(history)), violations(history)
+
+
+@pytest.mark.parametrize(("spoil", "named"), SPOILT_SHARED, ids=range(len(SPOILT_SHARED)))
+def test_checker_names_the_violation_when_sharing_is_spoilt(spoil, named):
+    """A shared answer is exactly one call's, that somebody else walked for, and is paid for once."""
+    history = shared()
     spoil(history)
     assert any(named in problem for problem in violations(history)), violations(history)

@@ -119,6 +119,15 @@ def test_verdicts_are_numbered_when_anything_is_learnt():
     assert breaker.verdicts == 3
 
 
+def test_break_and_doubt_are_forgotten_when_something_succeeds():
+    """A success ends both what streams and what retries are doubted for."""
+    breaker = Breaker(2, broken=True, doubted_until_s=60.0)
+    breaker.fail(GRANTED, 0.0, BACKOFF_S)
+    assert (breaker.broken, breaker.doubted_until_s) == (True, 60.0)
+    breaker.succeed(1.0)
+    assert (breaker.broken, breaker.doubted_until_s) == (False, 0.0)
+
+
 class Model(RuleBasedStateMachine):
     """Any number of requests under way, ending in any order and in any way, while time passes."""
 

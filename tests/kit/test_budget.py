@@ -70,3 +70,14 @@ def test_hedges_never_exceed_their_share_when_any_request_wants_one(wants):
         assert hedges <= number * HEDGE_SHARE + 1.0 + 1e-9
     saved = sum(budget.spend() for _ in range(10))
     assert saved <= HEDGES_SAVED_MAX
+
+
+def test_hedge_is_paid_back_when_it_asked_nobody():
+    """What was paid for a hedge that came to nothing pays for the next; never more is saved than may be."""
+    budget = HedgeBudget()
+    assert budget.spend()
+    budget.refund()
+    assert [budget.spend(), budget.spend()] == [True, False]
+    for _ in range(10):
+        budget.refund()
+    assert sum(budget.spend() for _ in range(10)) == HEDGES_SAVED_MAX

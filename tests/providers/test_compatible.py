@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mana_llm.providers.base_url import base_of
@@ -475,6 +475,7 @@ def test_wait_is_the_servers_wish_when_it_has_one():
     ),
     st.sampled_from([200, 400, 404, 429, 500]),
 )
+@example({"detail": [{"loc": True, "msg": "no"}]}, 400)
 def test_error_is_classified_when_the_body_is_anything(body, status):
     """No JSON makes the classification fail."""
     assert isinstance(error(status, body).message, str)

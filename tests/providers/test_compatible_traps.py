@@ -162,7 +162,8 @@ def test_stream_fails_when_an_error_without_a_frame_is_in_it(event, kind, marker
 def test_stream_goes_on_when_an_event_without_choices_is_no_error(event):
     """Counts and marks of life say nothing of a failure."""
     stream = row("mistral").open_stream(ASKED)
-    streamed(stream, [b"data: %b\n\ndata: [DONE]\n\n" % encode_json(event)])
+    said = encode_json({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    streamed(stream, [b"data: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (encode_json(event), said)])
     assert stream.done
     assert stream.failure is None
 

@@ -9,11 +9,12 @@ from hypothesis import settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from mana_llm.routing.admission import Gate
+from mana_llm.routing.admission import Gate, Looking
 from mana_llm.schema.events import Visitor
 from tests.turned import TurnedLoop
 
 WAITING_MAX = 4
+LOOK_S = 0.75
 
 
 class Guest:
@@ -26,6 +27,7 @@ class Guest:
         self.wait_s = wait_s
         self.until_s = 0.0
         self.task = task
+        self.look_s = float("inf")
         self.state = "new"
         self.sat = False
         self.cancelled = False
@@ -43,6 +45,7 @@ class Reference:
         self.queue: list[Guest] = []
         self.rounds: dict[str, list[str]] = {"interactive": [], "batch": []}
         self.events: list[Guest] = []
+        self.elsewhere = False
 
     def arrives(self, guest: Guest, now_s: float) -> None:
         if self.taken < self.seats:
@@ -57,7 +60,7 @@ class Reference:
             self.out(loser)
             if loser.state == "waiting":
                 loser.state = "refused"
-        guest.state, guest.until_s = "waiting", now_s + guest.wait_s
+        guest.state, guest.until_s, guest.look_s = "waiting", now_s + guest.wait_s, now_s + LOOK_S
         self.queue.append(guest)
         if guest.visitor.caller not in self.rounds[guest.visitor.lane]:
             self.rounds[guest.visitor.lane].append(guest.visitor.caller)
@@ -112,9 +115,13 @@ class Reference:
         """What was begun is done in its order, then time-outs, then what those cause."""
         self.settle(now_s)
         for guest in list(self.queue):
-            if guest.state == "waiting" and guest.until_s <= now_s:
+            if guest.state != "waiting":
+                continue
+            if guest.until_s <= now_s or (guest.look_s <= now_s and self.elsewhere):
                 self.out(guest)
                 guest.state = "refused"
+            elif guest.look_s <= now_s:
+                guest.look_s = now_s + LOOK_S
         self.settle(now_s)
 
     def settle(self, now_s: float) -> None:
@@ -138,6 +145,7 @@ class Model(stateful.RuleBasedStateMachine):
         super().__init__()
         self.loop = TurnedLoop()
         self.guests: list[Guest] = []
+        self.looking = Looking(LOOK_S, lambda: self.model.elsewhere)
         self.opens(1)
 
     @initialize(seats=st.sampled_from((1, 2, 3)))
@@ -167,7 +175,7 @@ class Model(stateful.RuleBasedStateMachine):
     )
     def comes(self, caller: str, lane: Any, wait_s: float) -> None:
         visitor = Visitor(caller, lane)
-        guest = Guest(visitor, wait_s, self.loop.create_task(self.gate.enter(visitor, wait_s)))
+        guest = Guest(visitor, wait_s, self.loop.create_task(self.gate.enter(visitor, wait_s, None, self.looking)))
         self.guests.append(guest)
         self.model.events.append(guest)
 
@@ -193,6 +201,19 @@ class Model(stateful.RuleBasedStateMachine):
     def is_cancelled_too_late(self) -> None:
         """Who was refused may be cancelled: it has nothing to give back."""
         self.of("refused")[0].task.cancel()
+
+    @rule()
+    def is_ill(self) -> None:
+        """The provider trips: nobody waits any longer."""
+        self.gate.turn_all_away()
+        for guest in list(self.model.queue):
+            self.model.out(guest)
+            if guest.state == "waiting":
+                guest.state = "refused"
+
+    @rule(elsewhere=st.booleans())
+    def another_is_well_or_not(self, elsewhere: bool) -> None:
+        self.model.elsewhere = elsewhere
 
     @rule(seconds=st.sampled_from((0.5, 1.0, 3.0)))
     def time_passes(self, seconds: float) -> None:

@@ -129,12 +129,18 @@ SAME = [
     ["ollama/nomic-embed-text:latest", "fireworks/nomic-ai/nomic-embed-text"],
     ["ollama/bge-m3:567m", "deepinfra/BAAI/bge-m3"],
     ["ollama/Qwen3-Embedding:8b", "ollama/library/qwen3-embedding:8B-fp16"],
+    ["ollama/nomic-embed-text:v1.5", "ollama/nomic-embed-text:137m-v1.5-fp16", "fireworks/nomic-ai/nomic-embed-text"],
+    ["ollama/nomic-embed-text:latest", "ollama/nomic-embed-text:v1.5"],
+    ["ollama/bge-m3:q4_K_M", "ollama/bge-m3:567m-fp16", "ollama/bge-m3:Q8_0"],
     ["openai/text-embedding-3-small"],
 ]
 OTHERS = [
     ["ollama/nomic-embed-text", "openai/text-embedding-3-small"],
     ["ollama/qwen3-embedding:0.6b", "ollama/qwen3-embedding:8b"],
     ["ollama/qwen3-embedding:0.6b", "deepinfra/qwen3-embedding", "ollama/qwen3-embedding:8b"],
+    ["ollama/nomic-embed-text:v1", "ollama/nomic-embed-text:v1.5"],
+    ["ollama/nomic-embed-text:v1", "fireworks/nomic-embed-text", "ollama/nomic-embed-text:137m-v1.5-q8_0"],
+    ["ollama/all-minilm:l6-v2", "ollama/all-minilm:l12-v2"],
 ]
 
 

@@ -20,6 +20,7 @@ CHAIN = "chain: [ollama/x]\n    "
 
 GOOD = [
     FILE.format("chain: [ollama/x]"),
+    FILE.format("chain: [ollama/a model with blanks]"),
     FILE.format("chain: [ollama/hf.co/org/model:Q4, openai/x]\n    description: words"),
     *(FILE.format(CHAIN + line) for line in ("ttft_s: 5", "idle_s: 0.5", "total_s: 86400", "hedge_after_s: 1")),
     *(FILE.format(CHAIN + line) for line in ("kind: chat", "on_incapable: skip", "fallback_on: [ProviderAuthError]")),
@@ -34,6 +35,7 @@ BAD = [
     FILE.format("chain: [ollama/x]") + "defaults: x\n",
     *(FILE.format(line) for line in ("chain: []", "chain: ollama/x", "chain: [x]", "chain: [ollama/]", "chain: [/x]")),
     *(FILE.format(line) for line in ("chain: [mana/b]", "chain: [ollama/x, ollama/x]", "chain: [5]", "description: x")),
+    *(FILE.format(f'chain: ["{entry}"]') for entry in (" ollama/x", "ollama/x ", "ollama/ x", "ollama/x\\ty")),
     *(
         FILE.format(CHAIN + line)
         for line in ("ttft_s: 0", "ttft_s: '5'", "idle_s: -1", "total_s: 86401", "ttft_s: yes")

@@ -139,8 +139,40 @@ REJECTED = {
     "an unknown key at the top": (GOOD + "defaults: x\n", 11, "Did you mean default?"),
     "an alias that stands twice": (replaced("mana/long-form", "mana/fast-text"), 6, "stands there twice"),
     "an entry that stands twice": (replaced("openai/gpt-5.4-mini", "ollama/gemma3:4b"), 5, "stands there twice"),
+    "an entry that stands twice as latest": (
+        replaced("gemma3:4b, openai/gpt-5.4-mini", "qwen3, ollama/qwen3:latest"),
+        5,
+        "'ollama/qwen3:latest' is 'ollama/qwen3', which stands there already",
+    ),
+    "an entry that stands twice without latest": (
+        replaced("gemma3:4b, openai/gpt-5.4-mini", "qwen3:latest, ollama/qwen3"),
+        5,
+        "'ollama/qwen3' is 'ollama/qwen3:latest', which stands there already",
+    ),
+    **{
+        f"an entry with {name}": (replaced("- ollama/gemma3:12b", f'- "{entry}"'), 8, f"{shown} has blanks at an end")
+        for name, entry, shown in (
+            ("a blank before it", " ollama/gemma3:12b", "' ollama/gemma3:12b'"),
+            ("a blank behind it", "ollama/gemma3:12b ", "'ollama/gemma3:12b '"),
+            ("a blank before its model", "ollama/ gemma3:12b", "'ollama/ gemma3:12b'"),
+            ("a line break", "ollama/gemma3:12b\\n", r"'ollama/gemma3:12b\n'"),
+            ("a line break within", "ollama/gemma3\\n:12b", r"'ollama/gemma3\n:12b'"),
+            ("a tab", "ollama/gem\\tma3:12b", r"'ollama/gem\tma3:12b'"),
+            ("a control character", "ollama/gem\\x9bma3:12b", r"'ollama/gem\x9bma3:12b'"),
+        )
+    },
     "a key that stands twice": (GOOD + "default: mana/long-form\n", 11, "stands there twice"),
     "no default": (replaced("default: mana/fast-text\n", ""), 1, "`default`"),
+    "no default, and a key that is wrong": (
+        replaced("default: mana/fast-text\n", "").replace("description:", "descripton:"),
+        4,
+        "Did you mean description? Besides, line 1: `default`",
+    ),
+    "no default, and an entry that is wrong": (
+        replaced("default: mana/fast-text\n", "").replace("- ollama/gemma3:12b", "- olama/gemma3:12b"),
+        8,
+        "Did you mean ollama? Besides, line 1: `default`",
+    ),
     "no aliases": ("default: mana/x\n", 1, "`aliases`"),
     "an empty file": ("", 1, "a mapping is needed"),
     "a list": ("- a\n", 1, "a mapping is needed"),

@@ -33,6 +33,7 @@ class Response:
 
     status = 200
     headers = ((b"content-type", b"application/json"),)
+    media_type = b"application/json"
     connect_s = 0.0
 
     def __init__(self, body, asked):

@@ -42,6 +42,9 @@ class Reference:
         self.news = 0
         self.success_s: float | None = None
         self.heard: list[bool] = []
+        self.rested: list[float] = []
+        self.broke = False
+        self.doubt_ends_s = 0.0
 
     @property
     def rests(self) -> bool:
@@ -55,6 +58,7 @@ class Reference:
         if self.ends_s is not None:
             self.heard.append(True)
         self.story, self.ends_s, self.trial = [], None, None
+        self.broke, self.doubt_ends_s = False, 0.0
         self.success_s = self.now_s
         self.news += 1
 
@@ -69,6 +73,8 @@ class Reference:
             self.ends_s = max(before or 0.0, self.now_s + rest_s)
         if before is None and self.ends_s is not None:
             self.heard.append(False)
+        if self.ends_s is not None and self.ends_s > (before or 0.0):
+            self.rested.append(self.now_s)
 
     def probe(self, word: str | None, seen: int) -> None:
         if seen != self.news:
@@ -90,7 +96,10 @@ class Model(RuleBasedStateMachine):
         self.plain = Reference()
         self.heard: list[bool] = []
         self.cache.add_listener(lambda _, healthy: self.heard.append(healthy))
+        self.rested: list[float] = []
+        self.cache.add_rest_listener(lambda _: self.rested.append(self.clock.at_s))
         self.requests: list[int] = []
+        self.streams: list[tuple[int, bool]] = []
         self.probes: list[tuple[int, int]] = []
 
     @rule(seconds=st.sampled_from([0.5, 29.5, 60.0, 600.0]), jump_s=st.sampled_from([0.0, 3600.0, -3600.0]))
@@ -110,8 +119,8 @@ class Model(RuleBasedStateMachine):
                 self.plain.trial = permit
 
     @precondition(lambda self: self.requests)
-    @rule(which=st.integers(0, 1 << 16), how=st.sampled_from(["answers", "leaves", *ERRORS]))
-    def request_ends(self, which: int, how: str) -> None:
+    @rule(which=st.integers(0, 1 << 16), how=st.sampled_from(["answers", "leaves", *ERRORS]), retry=st.booleans())
+    def request_ends(self, which: int, how: str, retry: bool) -> None:
         permit = self.requests.pop(which % len(self.requests))
         was_trial = permit == self.plain.trial
         if how == "answers":
@@ -127,6 +136,40 @@ class Model(RuleBasedStateMachine):
             return
         self.cache.mark_unhealthy("a", ERRORS[how](), permit)
         if how != "key":
+            self.plain.failure(how, was_trial=was_trial)
+            if retry:
+                self.cache.retry_failed("a")
+                self.plain.doubt_ends_s = self.plain.now_s + BACKOFF_S
+
+    @precondition(lambda self: self.requests)
+    @rule(which=st.integers(0, 1 << 16))
+    def content_begins(self, which: int) -> None:
+        permit = self.requests.pop(which % len(self.requests))
+        judged = self.cache.content_began("a", permit)
+        assert judged is not self.plain.broke
+        # Begun before the rest, it says nothing about it.
+        if judged and (self.plain.ends_s is None or permit == self.plain.trial):
+            self.plain.success()
+        self.streams.append((permit, judged))
+
+    @precondition(lambda self: self.streams)
+    @rule(which=st.integers(0, 1 << 16), how=st.sampled_from(["ends", "leaves", "500", "429 for 30 s", "key"]))
+    def stream_ends(self, which: int, how: str) -> None:
+        permit, judged = self.streams.pop(which % len(self.streams))
+        was_trial = permit == self.plain.trial
+        if how == "ends":
+            self.cache.stream_ended("a", permit, judged=judged)
+            if (not judged or self.plain.broke) and (self.plain.ends_s is None or was_trial):
+                self.plain.success()
+            return
+        if was_trial:
+            self.plain.trial = None
+        if how == "leaves":
+            self.cache.give_back("a", permit)
+            return
+        self.cache.stream_broke("a", ERRORS[how](), permit)
+        if how != "key":
+            self.plain.broke = True
             self.plain.failure(how, was_trial=was_trial)
 
     @rule()
@@ -149,8 +192,10 @@ class Model(RuleBasedStateMachine):
         assert told.state == self.plain.state
         assert told.consecutive_failures == len(self.plain.story)
         assert (told.last_error is None) is (not self.plain.story)
-        assert self.cache.in_doubt("a") is bool(self.plain.story)
+        doubted = self.plain.ends_s is not None or self.plain.now_s < self.plain.doubt_ends_s
+        assert self.cache.in_doubt("a") is doubted
         assert self.heard == self.plain.heard
+        assert self.rested == self.plain.rested
         ahead_s = WALL_S + self.clock.jump_s
         assert told.unhealthy_until == (ahead_s + self.plain.ends_s if self.plain.rests else None)
         success_s = self.plain.success_s

@@ -92,6 +92,9 @@ async def learnt(reply: bytes, failed: int, *, then_wait: bool = False, timeout_
     return told.consecutive_failures, told.state
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
 @pytest.mark.parametrize("failed", [0, 1, 2])
 def test_provider_is_healthy_when_the_probe_gets_a_200(failed):
     """Its list heals what connect errors did, trip included."""
@@ -125,9 +128,48 @@ def test_probe_is_one_failure_when_the_answer_is_bad(reply):
     assert uvloop.run(learnt(reply, 1, then_wait=b"half" in reply, timeout_s=0.3)) == (2, "tripped")
 
 
+NO_LISTS = {
+    "a page": answer(b"<html>It works!</html>", b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"),
+    "a list as a page": answer(LIST, b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"),
+    "no type": answer(LIST, b"HTTP/1.1 200 OK\r\n"),
+    "a page as JSON": answer(b"<html>It works!</html>", OK),
+    "a long page as JSON": answer(b"<html>".ljust(2 * BODY_BYTES_MAX), OK),
+    "another object": answer(b'{"status":"up"}', OK),
+    "half a list": answer(LIST[:-1], OK),
+    "a list that breaks off": OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nno size\r\n",
+    "nothing": answer(b"", OK),
+    "an error": answer(b'{"error":{"message":"no"}}', OK),
+}
+
+
+@pytest.mark.parametrize("name", NO_LISTS)
+def test_probe_is_one_failure_when_a_200_is_no_list_of_models(name):
+    """Whoever else sits on the port is no provider: a 200 heals only with the right type and a list in it."""
+    assert uvloop.run(learnt(NO_LISTS[name], 0)) == (1, "healthy")
+    assert uvloop.run(learnt(NO_LISTS[name], 2)) == (3, "tripped")
+
+
+def test_ollama_is_ill_when_a_web_server_has_its_port():
+    """The page that it shows for every path is a protocol error, and no sign of life."""
+    page = answer(b"<html>It works!</html>", b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n")
+
+    async def main() -> None:
+        transport = Upstream()
+        async with puppet(saying(page)) as url:
+            entry = entries(dataclasses.replace(Settings(), ollama_url=url.removesuffix("/v1")))["ollama"]
+            probed = Probed(transport, entry)
+            await probed.once()
+            await probed.once()
+        await transport.close()
+        told = probed.health.told("ollama")
+        assert (told.state, told.last_error) == ("tripped", "ProviderProtocolError")
+
+    uvloop.run(main())
+
+
 @pytest.mark.parametrize(
     "begun",
-    [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"],
+    [b"", OK, OK + b"Content-Length: 99\r\n\r\n"],
     ids=["nothing", "half a head", "a head"],
 )
 def test_probe_fails_when_no_body_begins_in_time(begun):
@@ -137,7 +179,7 @@ def test_probe_fails_when_no_body_begins_in_time(begun):
 
 def test_probe_succeeds_when_only_the_rest_of_the_body_is_late():
     """What begins well counts; nobody waits longer than the limit for the rest."""
-    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
+    begun = OK + b"Content-Length: 99\r\n\r\n{"
     assert uvloop.run(learnt(begun, 2, then_wait=True, timeout_s=0.5)) == (0, "healthy")
 
 
@@ -149,7 +191,7 @@ def test_probe_cuts_the_connection_when_the_list_is_long():
 
         async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await request_of(reader)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n" + b" " * (2 * BODY_BYTES_MAX))
+            writer.write(OK + b'Content-Length: 100000000\r\n\r\n{"data":[' + b" " * (2 * BODY_BYTES_MAX))
             try:
                 await reader.read()
             finally:

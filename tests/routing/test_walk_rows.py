@@ -1,17 +1,18 @@
 """What happens after content, and which entries are skipped.
 
-What happens before content stands in test_walk_table.py, how a walk ends otherwise in test_walk_ends.py; docs/faults.md
-is made of these tables.
+What happens before content stands in walk_cases.py, how a walk ends otherwise in test_walk_ends.py; docs/faults.md is
+made of these tables. All of it in virtual time.
 """
 
 from typing import Any, NamedTuple
 
 import pytest
-import uvloop
 
 from mana_llm.settings import Secret
+from tests import jumping
 from tests.caller import begin_chat, chat, counted
-from tests.routing.test_walk_table import CASES, Case
+from tests.routing.walk_cases import CASES, settings_of
+from tests.routing.walk_seen import softly, told
 from tests.world import World, gateway
 
 LAST = "groq/sim.ok"
@@ -20,19 +21,22 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
 
 
 class After(NamedTuple):
-    """One thing that happens after content. `error` is the event's type, "" where the stream ends with `finish`."""
+    """One thing that happens after content. `error` is the event's type, "" where the stream ends with `finish`;
+    `after_s` is how long the whole answer takes.
+    """
 
     name: str
     model: str
     error: str = ""
     finish: str = ""
     settings: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
+    after_s: float = 0.0
 
 
 PROTOCOL, SERVER, TIMEOUT = "provider_protocol", "provider_server", "provider_timeout"
 AFTER = [
     After("end of the connection", "openai/sim.cut.after-3", PROTOCOL),
-    After("reset", "openai/sim.cut.after-3.how-rst.pace-0.01", PROTOCOL),
+    After("reset", "openai/sim.cut.after-3.how-rst.pace-0.01", PROTOCOL, after_s=0.02),
     After("half a line", "openai/sim.cut.after-3.how-json", PROTOCOL),
     After("clean end without an end marker", "openai/sim.cut.after-3.how-clean", PROTOCOL),
     After("end of ollama's connection", "ollama/sim.cut.after-3", PROTOCOL),
@@ -45,10 +49,16 @@ AFTER = [
     After("an error and [DONE]", "openrouter/sim.error.after-3", SERVER),
     After("an error in a line of ollama", "ollama/sim.error.after-3", SERVER),
     After("an error in gemini's stream", "google/sim.error.after-3", SERVER),
-    After("silence", "openai/sim.hang.how-chunks.after-3", TIMEOUT, settings={"idle_s": 0.3}),
-    After("silence of ollama", "ollama/sim.hang.how-chunks.after-3", TIMEOUT, settings={"idle_s": 0.3}),
-    After("silence of gemini", "google/sim.hang.how-chunks.after-3", TIMEOUT, settings={"idle_s": 0.3}),
-    After("the end of the walk's time", "openai/sim.ok.chunks-500.pace-0.02", TIMEOUT, settings={"total_s": 0.3}),
+    After("silence", "openai/sim.hang.how-chunks.after-3", TIMEOUT, after_s=60.0),
+    After("silence of ollama", "ollama/sim.hang.how-chunks.after-3", TIMEOUT, after_s=60.0),
+    After("silence of gemini", "google/sim.hang.how-chunks.after-3", TIMEOUT, after_s=60.0),
+    After(
+        "the end of the walk's time",
+        "openai/sim.ok.chunks-700.pace-1",
+        TIMEOUT,
+        settings={"total_s": 600.0},
+        after_s=600.0,
+    ),
     After("the content filter", "openai/sim.filter.after-3", finish="content_filter"),
     After("gemini's content filter", "google/sim.filter.after-3", finish="content_filter"),
     After("the token ceiling", "openai/sim.ok.finish-length", finish="length"),
@@ -70,11 +80,13 @@ class Skip(NamedTuple):
     fields: dict[str, Any] = {}  # noqa: RUF012
 
 
+QUEUED_S = 2.0
+"""How long a request waits for a place, by default, where somebody else could be asked."""
 SKIPS = [
     Skip("unconfigured", "the provider has no key here", "mistral/any", settings={"mistral_api_key": Secret()}),
     Skip("cache-unhealthy", "the provider rests after failures", "openai/any"),
     Skip("saturated", "all of the provider's places are taken", "openai/any",
-         settings={"max_concurrent": ("openai=1",), "queue_s": 0.05}),
+         settings={"max_concurrent": ("openai=1",)}),
     Skip("capability", "the model is not known to do what is needed, and the alias says `on_incapable: skip`",
          "groq/openai/gpt-oss-120b", "on_incapable: skip, ",
          fields={"messages": [{"role": "user", "content": [IMAGE]}]}),
@@ -99,7 +111,9 @@ def test_provider_stays_committed_when_something_happens_after_content(case, tmp
 
     async def main() -> None:
         async with gateway(aliases_of(case.model, LAST), tmp_path, health_failures=1, **case.settings) as running:
+            began_s = running.loop.time()
             answer = await chat(running.port, "mana/two", stream=True)
+            assert running.loop.time() - began_s == pytest.approx(case.after_s, abs=0.001)
             assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, case.model)
             assert (answer.events[-1], answer.complete) == ("[DONE]", True)
             assert answer.text.startswith("[")
@@ -115,7 +129,28 @@ def test_provider_stays_committed_when_something_happens_after_content(case, tmp
             harmed = [provider] if case.error and "total_s" not in case.settings else []
             assert list(running.application.health.problems()) == harmed
 
-    uvloop.run(main())
+    jumping.run(main())
+
+
+@BOTH
+@pytest.mark.parametrize(("model", "finish"), [("openai/sim.length", "length"), ("openai/sim.empty", "stop")])
+def test_answer_passes_as_it_came_when_a_compatible_provider_ended_it_cleanly_without_content(
+    model, finish, stream, tmp_path
+):
+    """What ends cleanly is an answer, though it is empty: nobody else is asked, and nothing has failed."""
+
+    async def main() -> None:
+        async with gateway(aliases_of(model, LAST), tmp_path) as running:
+            answer = await chat(running.port, "mana/two", stream=stream)
+            assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, model)
+            assert not answer.text
+            choices = [choice for event in answer.events[:-1] for choice in event["choices"]] if stream else None
+            finishes = [choice["finish_reason"] for choice in choices or answer.json["choices"]]
+            assert [word for word in finishes if word] == [finish]
+            assert posts(running) == [model.partition("/")[2]]
+            assert not any(breaker.failures for breaker in running.application.health._breakers.values())
+
+    jumping.run(main())
 
 
 async def skipping(running: World, skip: Skip) -> None:
@@ -145,7 +180,10 @@ def test_next_entry_answers_when_the_first_is_skipped(skip, stream, tmp_path):
         async with gateway(aliases, tmp_path, drain_s=0.1, **skip.settings) as running:
             await skipping(running, skip)
             failures = running.application.health._breakers[skip.model.partition("/")[0]].failures
+            began_s = running.loop.time()
             answer = await chat(running.port, "mana/two", stream=stream, **skip.fields)
+            waited_s = QUEUED_S if skip.reason == "saturated" else 0.0
+            assert running.loop.time() - began_s == pytest.approx(waited_s, abs=0.001)
             assert (answer.status, answer.headers["x-mana-llm-resolved"]) == (200, LAST)
             assert answer.headers["x-mana-llm-attempts"] == "1"
             assert posts(running) == ["sim.ok"]
@@ -153,7 +191,7 @@ def test_next_entry_answers_when_the_first_is_skipped(skip, stream, tmp_path):
             assert counted(running.application.metrics.text(), "mana_llm_fallback_total", **step) == 1
             assert running.application.health._breakers[skip.model.partition("/")[0]].failures == failures
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
 @BOTH
@@ -164,7 +202,8 @@ def test_attempts_have_the_word_when_the_only_entry_is_skipped(skip, stream, tmp
     """
 
     async def main() -> None:
-        aliases = aliases_of(skip.model, policy=f"{skip.policy}total_s: 0.3, ")
+        # Less than the soft commit, so that a stream's end has a status, too.
+        aliases = aliases_of(skip.model, policy=f"{skip.policy}total_s: 10, ")
         async with gateway(aliases, tmp_path, drain_s=0.1, **skip.settings) as running:
             await skipping(running, skip)
             answer = await chat(running.port, "mana/two", stream=stream, **skip.fields)
@@ -180,30 +219,31 @@ def test_attempts_have_the_word_when_the_only_entry_is_skipped(skip, stream, tmp
             if skip.reason == "cache-unhealthy":
                 assert 55 <= int(answer.headers["retry-after"]) <= 63
 
-    uvloop.run(main())
+    jumping.run(main())
 
 
-# One of each kind of failure that walks on.
-KINDS = list({(case.reason, case.direct, str(case.health)): case for case in CASES if case.walks}.values())
-
-
-@BOTH
-@pytest.mark.parametrize("case", [case for case in KINDS if len(case.streams) == 2], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("case", "stream"),
+    [
+        pytest.param(case, stream, id=f"{case.name}-{'streamed' if stream else 'plain'}")
+        for case in CASES
+        if case.walks
+        for stream in case.streams
+    ],
+)
 def test_chain_ends_in_503_when_its_only_entry_fails_however_it_does(case, stream, tmp_path):
     """An alias never answers 429: a rate limit and an empty account are a 503 with attempts, with the same wish."""
+    soft = softly(case, stream=stream)
 
     async def main() -> None:
-        async with gateway(aliases_of(case.model), tmp_path, **settings_of(case)) as running:
-            answer = await chat(running.port, "mana/two", stream=stream, **case.fields)
-            assert (answer.status, answer.error["code"]) == (503, "no_healthy_provider")
-            assert [row["reason"] for row in answer.error["attempts"]] == [case.reason]
-            assert answer.headers["x-should-retry"] == "false"
-            wish = f"{case.health:.0f}" if isinstance(case.health, float) else None
-            assert answer.headers.get("retry-after") == wish
+        with settings_of(case) as settings:
+            async with gateway(aliases_of(case.model), tmp_path, **settings) as running:
+                answer = await chat(running.port, "mana/two", stream=stream, **case.fields)
+                error = told(answer, 503, soft=soft)
+                assert error["code"] == "no_healthy_provider"
+                assert [row["reason"] for row in error["attempts"]] == [case.reason]
+                assert soft or answer.headers["x-should-retry"] == "false"
+                wish = f"{case.health:.0f}" if isinstance(case.health, float) else None
+                assert answer.headers.get("retry-after") == wish
 
-    uvloop.run(main())
-
-
-def settings_of(case: Case) -> dict[str, Any]:
-    # Port 1 is privileged: nobody listens there.
-    return {"together_base_url": "http://127.0.0.1:1/v1", **case.settings}
+    jumping.run(main())

@@ -64,6 +64,9 @@ class Rich:
     def spend(self) -> bool:
         return True
 
+    def refund(self) -> None:
+        pass
+
 
 class Storm:
     """The events, one after the other, with no more turns of the loop in between than they say."""
@@ -136,6 +139,7 @@ class Storm:
             assert (gate.in_flight, gate.waiting, len(gate._entered)) == (0, 0, 0)
             assert not world.health._breakers[name].trial
             assert not world.router._retries._running[name]
+            assert not gate._flowing
         assert world.router._retries._all == 0
         world.loop.close()
 

@@ -7,7 +7,7 @@ take one, or two, or three.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mana_llm.schema.targets import Policy, Target
 from tests.routing.walk_world import (
@@ -24,6 +24,8 @@ from tests.routing.walk_world import (
 )
 
 SLACK_S = 0.005
+TOGETHER_S = 1e-9
+"""Timers that are apart by less go off together: the loop's own resolution."""
 CLASSES = {word: type(make()).__name__ for word, make in ERRORS.items()} | {"late": "ProviderTimeoutError"}
 ENDS_WALK = ("key", "unable")
 SAYS_NOTHING = ("key", "unable", "tool call")
@@ -49,6 +51,9 @@ class Place:
         self.trial: Walker | None = None
         self.news = 0
         self.retries = 0
+        self.broke = False
+        self.doubt_ends_s = self.success_s = self.flowed_s = 0.0
+        self.begins_to_rest: Callable[[Place], None] = lambda _: None
 
     def admits(self, now_s: float) -> bool:
         return self.ends_s is None or (now_s >= self.ends_s and self.trial is None)
@@ -64,9 +69,13 @@ class Place:
             return 0.0
         return (len(self.queue) + 1) * max(self.hold_s, now_s - self.since_s[-1]) / self.seats
 
-    def success(self) -> None:
+    def in_doubt(self, now_s: float) -> bool:
+        return self.ends_s is not None or now_s < self.doubt_ends_s
+
+    def success(self, now_s: float) -> None:
         self.news += 1
         self.story, self.ends_s, self.trial = [], None, None
+        self.broke, self.doubt_ends_s, self.success_s = False, 0.0, now_s
 
     def failure(self, word: str, now_s: float, *, was_trial: bool = False, last: str = "") -> None:
         self.news += 1
@@ -75,8 +84,9 @@ class Place:
         rest_s = RESTS_S.get(word)
         if rest_s is None and (was_trial or (len(self.story) >= FAILURES_MAX and self.state(now_s) != "tripped")):
             rest_s = BACKOFF_S
-        if rest_s is not None:
-            self.ends_s = max(self.ends_s or 0.0, now_s + rest_s)
+        if rest_s is not None and now_s + rest_s > (self.ends_s or 0.0):
+            self.ends_s = now_s + rest_s
+            self.begins_to_rest(self)
 
     def probed(self, seen: int, word: str | None, now_s: float) -> None:
         if seen != self.news:
@@ -84,7 +94,7 @@ class Place:
         if word:
             self.failure("probe", now_s, last=CLASSES[word])
         elif all(each in CURABLE for each in self.story):
-            self.success()
+            self.success(now_s)
 
 
 class Walker:
@@ -97,11 +107,36 @@ class Walker:
         self.state = "new"
         self.target: Target | None = None
         self.began_s = self.until_s = 0.0
+        self.look_s = float("inf")
+        self.came_s = 0.0
+        self.armed = 0
         self.outcome = ""
-        self.trial = self.retry = self.cancelled = False
+        self.trial = self.retry = self.second = self.queued = self.cancelled = False
+        self.calls = 0
         self.answer: str | None = None
         self.error: str | None = None
-        self.wish_s: float | None = None
+        self.late: Told | None = None
+
+    def due_s(self) -> float:
+        """When it does something by itself."""
+        if self.state == "queued":
+            return min(self.until_s, self.look_s)
+        return self.until_s if self.state == "asking" and not self.outcome else float("inf")
+
+
+class Flow:
+    """A stream that is held. `judged` says that its first content was its success."""
+
+    def __init__(self, walker: Walker, label: str, *, judged: bool) -> None:
+        self.walker, self.label, self.judged = walker, label, judged
+
+
+class Told(NamedTuple):
+    """What an error says: its rows, when to come again, and that it would be in vain."""
+
+    rows: list[tuple[str, str]]
+    wish_s: float | None
+    in_vain: bool
 
 
 class Walk:
@@ -121,9 +156,17 @@ class Walk:
         self.waits_s: list[float] = []
         self.asked = 0
         self.hedge_at: float | None = None
+        self.hedge_armed = 0
+        self.told: Told | None = None
         self.stage = "racing" if policy.hedge_after_s else "alone"
         self.walkers = [Walker(self)]
         self.result: tuple[str, float | None] | None = None
+
+    def story(self) -> Told:
+        """What there is to tell now of a walk that came to nothing."""
+        said = [*self.said, *self.resting]
+        waits_s = [wait_s for _, wait_s in said if wait_s is not None] + [max(wait_s, 1.0) for wait_s in self.waits_s]
+        return Told(list(self.rows), min(waits_s, default=None), not self.waits_s)
 
 
 class Reference:
@@ -132,12 +175,15 @@ class Reference:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.places = {name: Place(seats) for name, seats in SEATS.items()}
+        for place in self.places.values():
+            place.begins_to_rest = self.sends_away
+        self.armed = 0
         self.walks: list[Walk] = []
         self.events: deque[tuple[int, Callable[[], None]]] = deque()
         self.saved = 1.0
         self.told: list[tuple[str, str]] = []
         self.hedges: list[str] = []
-        self.open: dict[int, str] = {}
+        self.open: dict[int, Flow] = {}
 
     # What the outside does.
 
@@ -149,6 +195,7 @@ class Reference:
         if walk.policy.hedge_after_s:
             self.saved = min(self.saved + 0.05, 5.0)
             walk.hedge_at = self.now_s + walk.policy.hedge_after_s
+            walk.hedge_armed = self.arms()
         self.soon(2 if walk.hedge_at else 1, lambda: self.goes(walk.walkers[0]))
 
     def call_ends(self, walker: Walker, word: str) -> None:
@@ -164,34 +211,72 @@ class Reference:
         else:
             self.soon(1, lambda: self.decided(walk))
 
-    def closes(self, number: int, broken: str | None = None) -> None:
-        """A stream that is held comes to its end."""
-        place = self.places[self.open.pop(number).partition("/")[0]]
-        if broken:
-            place.failure(broken, self.now_s)
+    def closes(self, number: int, how: str = "client") -> None:
+        """A stream that is held comes to its `end`, is let go by its `client`, or breaks with an error."""
+        flow = self.open.pop(number)
+        place = self.places[flow.label.partition("/")[0]]
+        was_trial = place.trial is flow.walker
+        if was_trial:
+            place.trial = None
+        if how == "end":
+            if (not flow.judged or place.broke) and (place.ends_s is None or was_trial):
+                place.success(self.now_s)
+        elif how != "client":
+            place.broke = True
+            place.failure(how, self.now_s, was_trial=was_trial)
+        if place.seats:
+            place.flowed_s = self.now_s
         self.frees(place)
+
+    def arms(self) -> int:
+        """Timers that are due together go off in the order in which they were set."""
+        self.armed += 1
+        return self.armed
 
     def next_s(self) -> float:
         """When something happens by itself."""
-        waiting = [walker for walk in self.walks for walker in walk.walkers if walker.state in ("queued", "asking")]
+        walkers = [walker.due_s() for walk in self.walks for walker in walk.walkers]
         hedges = [walk.hedge_at for walk in self.walks if walk.hedge_at is not None and walk.stage == "racing"]
-        return min([*(walker.until_s for walker in waiting), *hedges], default=float("inf"))
+        return min([*walkers, *hedges], default=float("inf"))
 
     def times_out(self) -> None:
         """Whatever is due now."""
-        for walk in list(self.walks):
-            if walk.stage == "racing" and walk.hedge_at is not None and walk.hedge_at <= self.now_s:
-                walk.hedge_at = None
-                self.soon(1, lambda walk=walk: self.hedges_now(walk))  # type: ignore[misc]
-            for walker in walk.walkers:
-                if walker.until_s > self.now_s:
-                    continue
-                if walker.state == "queued":
-                    self.places[walker.target.provider].queue.remove(walker)  # type: ignore[union-attr]
-                    walker.state = "turned away"
-                    self.soon(1, lambda walker=walker: self.turned_away(walker))  # type: ignore[misc]
-                elif walker.state == "asking" and not walker.outcome:
-                    self.call_ends(walker, "late")
+        due: list[tuple[float, int, Callable[[], None]]] = []
+        until_s = self.now_s + TOGETHER_S
+        for walk in self.walks:
+            if walk.stage == "racing" and walk.hedge_at is not None and walk.hedge_at <= until_s:
+                due.append((walk.hedge_at, walk.hedge_armed, lambda walk=walk: self.hedge_is_due(walk)))  # type: ignore[misc]
+            due += [
+                (walker.due_s(), walker.armed, lambda walker=walker: self.is_due(walker))  # type: ignore[misc]
+                for walker in walk.walkers
+                if walker.due_s() <= until_s
+            ]
+        for _, _, happen in sorted(due, key=lambda each: each[:2]):
+            happen()
+
+    def hedge_is_due(self, walk: Walk) -> None:
+        walk.hedge_at = None
+        self.soon(1, lambda: self.hedges_now(walk))
+
+    def is_due(self, walker: Walker) -> None:
+        if walker.state == "asking":
+            self.call_ends(walker, "late")
+        elif walker.until_s <= self.now_s + TOGETHER_S or self.elsewhere(walker.walk):
+            self.places[walker.target.provider].queue.remove(walker)  # type: ignore[union-attr]
+            self.turns_away(walker)
+        else:
+            walker.look_s, walker.armed = self.now_s + QUEUE_S, self.arms()
+
+    def turns_away(self, walker: Walker) -> None:
+        walker.state = "turned away"
+        self.soon(1, lambda: self.turned_away(walker))
+
+    def sends_away(self, place: Place) -> None:
+        """A rest begins: nobody waits for a provider that rests."""
+        queue, place.queue = place.queue, []
+        for walker in queue:
+            if not walker.cancelled:
+                self.turns_away(walker)
 
     def settle(self) -> None:
         while self.events:
@@ -220,7 +305,12 @@ class Reference:
 
     def goes_on(self, walker: Walker) -> bool:
         """An entry was left behind: whether there is time for the next."""
-        if self.now_s >= walker.walk.deadline_s - SLACK_S:
+        walk = walker.walk
+        if self.now_s >= walk.deadline_s - SLACK_S:
+            told = walk.story()
+            reached = [label for label, _ in told.rows]
+            rows = told.rows + [(target.label, "deadline") for target in walk.chain if target.label not in reached]
+            walker.late = Told(rows, told.wish_s, told.in_vain and walk.asked > 0)
             self.over(walker, error="DeadlineError")
             return False
         return True
@@ -236,6 +326,7 @@ class Reference:
             return self.left(walker, "capability")
         if not place.admits(self.now_s):
             return self.rests(walker, place)
+        walker.queued = False
         if place.full():
             return self.queues(walker, place)
         place.taken += 1
@@ -245,8 +336,6 @@ class Reference:
     def queues(self, walker: Walker, place: Place) -> bool:
         walk, first_s = walker.walk, walker.walk.policy.ttft_s
         wait_s = walk.deadline_s - self.now_s
-        if any(self.usable(target) for target in walk.chain[walk.position :]):
-            wait_s = min(wait_s, QUEUE_S)
         hopeless = first_s is not None and place.expected_s(self.now_s) > first_s
         if first_s is not None:
             wait_s = min(wait_s, first_s)
@@ -254,8 +343,13 @@ class Reference:
             walk.waits_s.append(place.expected_s(self.now_s))
             return self.left(walker, "saturated")
         place.queue.append(walker)
-        walker.state, walker.until_s = "queued", self.now_s + wait_s
+        walker.state, walker.until_s, walker.came_s = "queued", self.now_s + wait_s, self.now_s
+        walker.queued, walker.look_s, walker.armed = True, self.now_s + QUEUE_S, self.arms()
         return True
+
+    def elsewhere(self, walk: Walk) -> bool:
+        """Whether a later entry could be asked now."""
+        return any(self.usable(target) for target in walk.chain[walk.position :])
 
     def usable(self, target: Target) -> bool:
         place = self.places[target.provider]
@@ -266,10 +360,16 @@ class Reference:
             self.over(walker, error="CancelledError")
             return
         place = self.places[walker.target.provider]  # type: ignore[union-attr]
-        walker.walk.waits_s.append(place.expected_s(self.now_s))
-        self.left(walker, "saturated")
+        if place.admits(self.now_s):
+            self.saturated(walker, place)
+        else:
+            self.rests(walker, place)
         if self.goes_on(walker):
             self.goes(walker)
+
+    def saturated(self, walker: Walker, place: Place) -> None:
+        walker.walk.waits_s.append(place.expected_s(self.now_s))
+        self.left(walker, "saturated")
 
     def seated(self, walker: Walker) -> None:
         """It was handed a seat, a moment ago."""
@@ -279,7 +379,11 @@ class Reference:
             self.hands_on(place)
             self.over(walker, error="CancelledError")
             return
-        if not place.admits(self.now_s):
+        first_s = walker.walk.policy.ttft_s
+        if first_s and self.now_s - walker.came_s > first_s - SLACK_S:
+            self.frees(place)
+            self.saturated(walker, place)
+        elif not place.admits(self.now_s):
             self.frees(place)
             self.rests(walker, place)
         elif self.asks(walker, place):
@@ -293,9 +397,11 @@ class Reference:
         assert target is not None
         everybody = sum(other.taken for other in self.places.values())
         everywhere = sum(other.retries for other in self.places.values())
-        walker.retry = bool(walk.asked and place.story)
+        walker.second = walk.asked > 0
+        walker.retry = walker.second and place.in_doubt(self.now_s)
         if walker.retry and (place.retries >= max(3, 0.2 * place.taken) or everywhere >= max(3, 0.2 * everybody)):
             self.frees(place)
+            walk.waits_s.append(1.0)
             return self.left(walker, "retry-budget")
         word = walk.refused.get(target.label)
         if word == "unable":
@@ -310,8 +416,13 @@ class Reference:
             place.trial = walker
         place.retries += walker.retry
         walker.state, walker.began_s, walker.outcome = "asking", self.now_s, ""
+        walker.armed = self.arms()
+        walker.calls += 1
         walker.until_s = self.now_s + max(walk.deadline_s - self.now_s, 0.001)
         first_s = walk.policy.ttft_s or (STREAM_FIRST_S if walk.stream else None)
+        if walk.policy.ttft_s and walker.queued:
+            # What it waited for its place counts.
+            first_s = max(walker.came_s + walk.policy.ttft_s - self.now_s, 0.001)
         if first_s is not None:
             walker.until_s = min(walker.until_s, self.now_s + first_s)
         return True
@@ -332,10 +443,13 @@ class Reference:
             self.over(walker, error="CancelledError")
         elif word == "ok":
             self.told.append((target.label, "ok"))
-            if place.ends_s is None or was_trial:
-                place.success()
+            waits_for_its_end = walk.stream and place.broke
+            if waits_for_its_end:
+                place.trial = walker if was_trial else place.trial
+            elif place.ends_s is None or was_trial:
+                place.success(self.now_s)
             if walk.stream:
-                self.open[walk.number] = target.label
+                self.open[walk.number] = Flow(walker, target.label, judged=not waits_for_its_end)
             else:
                 self.frees(place)
             self.over(walker, answer=target.label)
@@ -343,6 +457,8 @@ class Reference:
             self.told.append((target.label, CLASSES[word]))
             if not (word in SAYS_NOTHING or (word == "late" and not self.had_its_time(walker))):
                 place.failure(word, self.now_s, was_trial=was_trial)
+                if walker.second:
+                    place.doubt_ends_s = self.now_s + BACKOFF_S
             if not self.refuses(walker, word, RESTS_S.get(word) if "429" in word else None, place) and self.goes_on(
                 walker
             ):
@@ -351,8 +467,15 @@ class Reference:
     def had_its_time(self, walker: Walker) -> bool:
         walk = walker.walk
         if self.now_s < walk.deadline_s - SLACK_S:
-            return True
+            return not (walker.queued and walk.policy.ttft_s) or self.was_silent(walker)
         return walk.patient and walk.deadline_s - walker.began_s >= CONNECT_S
+
+    def was_silent(self, walker: Walker) -> bool:
+        """Whether nobody had anything of the provider since this one came to it."""
+        name = walker.target.provider  # type: ignore[union-attr]
+        flowing = any(flow.label.startswith(f"{name}/") for flow in self.open.values())
+        place = self.places[name]
+        return not (flowing or place.flowed_s >= walker.came_s or place.success_s >= walker.came_s)
 
     def refuses(self, walker: Walker, word: str, wish_s: float | None, place: Place) -> bool:
         """It failed: True if that is the end of the walk."""
@@ -418,7 +541,7 @@ class Reference:
         walk = walker.walk
         walker.state, walker.answer, walker.error = "over", answer, error
         if walk.stage == "alone":
-            self.finish(walk, walker.answer, walker.error)
+            self.finish(walk, walker)
         else:
             self.soon(2, lambda: self.decided(walk))
 
@@ -426,7 +549,9 @@ class Reference:
         """The first has been silent for long enough."""
         if walk.stage != "racing" or walk.result or walk.walkers[0].state == "over":
             return
-        if self.saved >= 1.0 and any(self.usable(target) for target in walk.chain[walk.position :]):
+        skips = walk.needs and walk.policy.on_incapable == "skip"
+        rest = [target for target in walk.chain[walk.position :] if not (skips and target.label in LACKING)]
+        if self.saved >= 1.0 and any(map(self.usable, rest)):
             self.saved -= 1.0
             walk.stage = "both"
             walk.walkers.append(Walker(walk))
@@ -450,8 +575,10 @@ class Reference:
                 return
             else:
                 winner = next((walker for walker in walk.walkers if walker.error), first)
-        if others:
+        if others and others[0].calls:
             self.hedges.append("won" if winner in others and winner and winner.answer else "lost")
+        elif others:
+            self.saved = min(self.saved + 1.0, 5.0)
         walk.stage = "deciding"
         losers = [walker for walker in walk.walkers if walker.state != "over"]
         for walker in walk.walkers:
@@ -461,19 +588,26 @@ class Reference:
         self.soon(3 if losers else 1, lambda: self.raced(walk, winner))
 
     def raced(self, walk: Walk, winner: Walker | None) -> None:
-        self.finish(walk, winner.answer if winner else None, winner.error if winner else "CancelledError")
+        self.finish(walk, winner)
 
-    def finish(self, walk: Walk, answer: str | None, error: str | None) -> None:
+    def finish(self, walk: Walk, winner: Walker | None) -> None:
         walk.stage = "over"
-        if walk.result is None:
-            walk.result = (error, None) if error else (answer, None) if answer else self.exhausted(walk)
+        if walk.result is not None:
+            return
+        if winner is None:
+            walk.result = ("CancelledError", None)
+        elif winner.error:
+            walk.told = winner.late
+            walk.result = (winner.error, winner.late.wish_s if winner.late else None)
+        else:
+            walk.result = (winner.answer, None) if winner.answer else self.exhausted(walk)
 
     def exhausted(self, walk: Walk) -> tuple[str, float | None]:
         said = [*walk.said, *walk.resting]
         if not walk.alias and said and said[0][0] in RATE_LIMITED:
             return said[0]
-        waits_s = [wait_s for _, wait_s in said if wait_s is not None] + [max(wait_s, 1.0) for wait_s in walk.waits_s]
-        return "NoHealthyProviderError", min(waits_s, default=None)
+        walk.told = walk.story()
+        return "NoHealthyProviderError", walk.told.wish_s
 
     def asking(self) -> list[Walker]:
         return [walker for walk in self.walks for walker in walk.walkers if walker.state == "asking"]

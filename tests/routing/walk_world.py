@@ -77,6 +77,7 @@ class Said:
 
     status = 200
     headers = ((b"content-type", b"text/plain"),)
+    media_type = b"text/plain"
     connect_s = 0.0
 
     def __init__(self, open_streams: list["Said"], call: Underway) -> None:

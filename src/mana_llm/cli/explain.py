@@ -18,10 +18,11 @@ HEADINGS: Final = ("entry", "decision", "reason", "detail")
 @click.option("--image", is_flag=True, help="For a request with an image.")
 @click.option("--json", "json_", is_flag=True, help="For a request that wants JSON of a given schema.")
 @click.option("--audio", is_flag=True, help="For a request with sound.")
+@click.option("--stream", is_flag=True, help="For a request that wants its answer streamed.")
 def command(alias: str, **features: bool) -> None:
     """Ask the gateway on this machine's PORT what it would do with a request for ALIAS, such as mana/reasoning.
 
-    Exit code 1 if no entry could be asked.
+    Exit code 0 if somebody would answer, if need be after a wait, 1 if nobody would.
     """
     from mana_llm.cli.table import print_table
 
@@ -33,4 +34,7 @@ def command(alias: str, **features: bool) -> None:
     if told["answers"] is None:
         click.echo(f"\nNobody would answer {alias} now.", err=True)
         raise SystemExit(1)
-    click.echo(f"\n{told['answers']} would be asked first (aliases {told['version']}).")
+    wait_s, hedge_s = told["expected_wait_s"], told["hedge_after_s"]
+    wait = "" if wait_s is None else f", after a wait of about {wait_s:.1f} s"
+    hedge = "" if hedge_s is None else f", another as well after {hedge_s:g} s of silence"
+    click.echo(f"\n{told['answers']} would be asked first{wait}{hedge} (aliases {told['version']}).")

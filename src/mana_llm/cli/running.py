@@ -11,6 +11,7 @@ from mana_llm.cli.environment import fail
 from mana_llm.cli.found import tell_what_is_there
 from mana_llm.cli.worker import Worker
 from mana_llm.compose import make_gateway
+from mana_llm.edge.footprint import calm_allocator
 from mana_llm.edge.server import listen
 from mana_llm.observe.clock import SystemClock
 from mana_llm.observe.lines import DRAIN_S, LineWriter
@@ -60,6 +61,7 @@ async def serve_until_stopped(
     except (SettingsError, AliasConfigError) as error:
         fail(str(error))
     _calm_collector()
+    calm_allocator()
     tasks = []
     if worker:
         tasks.append(asyncio.create_task(worker.accompany(application, server)))

@@ -5,6 +5,7 @@ to say goes through the pair, not as a signal: service managers and terminals se
 worker must not take the same wish for two. The end of the pair says that the other side is gone, however it went.
 """
 
+import logging
 import math
 import os
 import select
@@ -19,11 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import click
-
 from mana_llm.cli.worker import END_NOW, READY, RELOAD, STOP, STOP_ACCEPTING, Worker
 from mana_llm.observe.clock import SystemClock
+from mana_llm.observe.logs import DirectHandler
 from mana_llm.settings import Settings
+
+_log: Final = logging.getLogger("mana_llm.workers")
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 BEGUN_S: Final = 1.0
@@ -46,13 +48,26 @@ def worker_of(settings: Settings, listener: socket.socket) -> Worker:
     """
     folder, parent = Path(tempfile.mkdtemp(prefix="mana-llm-")), os.getpid()
     try:
-        worker = Supervisor(settings, listener, folder, SystemClock.now_s).run()
+        with _log_lines(settings):
+            worker = Supervisor(settings, listener, folder, SystemClock.now_s).run()
     finally:
         if os.getpid() == parent:
             shutil.rmtree(folder, ignore_errors=True)
     if worker is None:
         sys.exit(0)
     return worker
+
+
+@contextmanager
+def _log_lines(settings: Settings) -> Iterator[None]:
+    """The parent's log, to standard error; a worker, which leaves this by returning, has one of its own."""
+    root, handler = logging.getLogger(), DirectHandler()
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 class Slot:
@@ -224,7 +239,7 @@ class Supervisor:
         delay_s = slot.delay_s(now_s)
         slot.due_s = now_s + delay_s
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
-        click.echo(f"mana-llm: worker {slot.index} ended {how}; another starts in {delay_s:g} s", err=True)
+        _log.warning("worker %d ended %s; another starts in %g s", slot.index, how, delay_s)
 
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:

@@ -13,17 +13,19 @@ from mana_llm.compose import parts
 from mana_llm.compose.routes import gateway_of
 from mana_llm.compose.sources import AliasesFile, aliases_source, providers_source
 from mana_llm.edge.auth import is_loopback
+from mana_llm.edge.common import Common, EdgeLimits
+from mana_llm.edge.doorkeeper import Doorkeeper
 from mana_llm.edge.lifecycle import Drain, Lifecycle
 from mana_llm.edge.models import Listing
 from mana_llm.edge.server import Server, make_server
-from mana_llm.edge.turns import EdgeLimits
 from mana_llm.kit.ids import Ids
+from mana_llm.kit.outbox import Outbox
 from mana_llm.observe.access import AccessLog
 from mana_llm.observe.clock import SystemClock
 from mana_llm.observe.lines import DRAIN_S, LineWriter
 from mana_llm.observe.logs import log_transition, stderr_lines
 from mana_llm.observe.metrics import Metrics, Sources
-from mana_llm.ports import Clock, Transport
+from mana_llm.ports import Clock, Observer, Transport
 from mana_llm.providers.registry import entries
 from mana_llm.routing.admission import Gate
 from mana_llm.routing.catalogue import Catalogue, Ending, endings
@@ -32,7 +34,7 @@ from mana_llm.routing.probe import HealthProbe
 from mana_llm.routing.reloading import AliasReloader
 from mana_llm.schema.targets import target_of
 from mana_llm.settings import Settings, SettingsError, load
-from mana_llm.upstream.client import Upstream
+from mana_llm.upstream.client import soon
 
 __all__ = ["Application", "aliases_source", "create_app", "make_gateway", "providers_source"]
 
@@ -40,13 +42,20 @@ __all__ = ["Application", "aliases_source", "create_app", "make_gateway", "provi
 class Application:
     """Everything that one gateway is made of. `asgi` is what a server runs; `lines` takes its access log."""
 
-    def __init__(self, settings: Settings, transport: Transport | None = None, lines: LineWriter | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport | None = None,
+        lines: LineWriter | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.settings = settings
         self.lines = lines
-        self.clock: Clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.lifecycle = Lifecycle()
         self.ids = Ids(f"req-{secrets.token_hex(6)}-")
-        self.transport = transport or Upstream(parts.proxies(settings))
+        outbox = Outbox(soon)
+        self.transport = transport or parts.upstream(settings, outbox, self.clock)
         self.entries = entries(settings, *providers_source(settings))
         aliases_file = AliasesFile(settings)
         self.aliases = parts.aliases(aliases_file, self.entries, self.clock)
@@ -65,12 +74,20 @@ class Application:
                 facts=self.catalogue.facts,
                 gates=self._gates,
                 dropped=lambda: lines.dropped if lines else 0,
+                shed=lambda: self.lifecycle.shed.counts,
             )
         )
         self.access_log = AccessLog(self.metrics, lines, self.clock.wall_s) if lines and settings.access_log else None
         self.reloading = AliasReloader(self.aliases, aliases_file, self.metrics, self._warnings)
         self._background: set[asyncio.Task[None]] = set()
-        self.asgi = parts.with_cors(settings, gateway_of(self))
+        doorkeeper = Doorkeeper(self.observer, self.clock, self.ids, self.aliases)
+        self.common = Common(doorkeeper, self.lifecycle, outbox)
+        self.asgi = gateway_of(self)
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told of every client's request."""
+        return self.access_log or self.metrics
 
     def endings(self) -> list[Ending]:
         """The models that an alias or a default names, and that are gone or go soon; alias by alias."""
@@ -125,8 +142,10 @@ def create_app(settings: Settings | None = None) -> Any:
     return Application(settings or load(os.environ, Path(".env")), lines=stderr_lines(SystemClock.wall_s)).asgi
 
 
-def make_gateway(settings: Settings, lines: LineWriter | None = None) -> tuple[Application, Server]:
-    """The application and the server that serves it; its access log goes to `lines`.
+def make_gateway(
+    settings: Settings, lines: LineWriter | None = None, clock: Clock | None = None
+) -> tuple[Application, Server]:
+    """The application and the server that serves it; its access log goes to `lines`, its time is `clock`'s.
 
     Raises:
         SettingsError: if it would listen beyond this machine without a caller's key.
@@ -137,15 +156,16 @@ def make_gateway(settings: Settings, lines: LineWriter | None = None) -> tuple[A
             f"HOST is {settings.host}, which others can reach, and no caller key is set. Set GPU_API_KEY, or "
             "MANA_LLM_ALLOW_ANONYMOUS=true if everybody may use your providers."
         )
-    application = Application(settings, lines=lines)
+    application = Application(settings, lines=lines, clock=clock)
     limits = EdgeLimits(
         header_s=settings.header_s,
         body_s=settings.body_s,
         stall_s=settings.stall_s,
         keep_alive_s=settings.keep_alive_s,
         body_bytes_max=settings.body_bytes_max,
+        memory_bytes_max=parts.memory_bytes_max(settings),
     )
     drain = Drain(settings.drain_accept_s, settings.drain_s)
-    server = make_server(application.asgi, limits, application.ids, application.lifecycle, drain)
+    server = make_server(application.asgi, limits, application.common, drain)
     server.on_hangup = application.reloading.ask
     return application, server

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
 from mana_llm.compose.sources import AliasesFile
-from mana_llm.edge.app import Gateway
 from mana_llm.edge.auth import Authenticator
+from mana_llm.edge.cross_origin import CrossOrigin
+from mana_llm.edge.footprint import allowed_bytes
+from mana_llm.kit.outbox import Outbox
 from mana_llm.ports import Clock, ProviderEntry
 from mana_llm.providers.registry import LOCAL
 from mana_llm.routing.admission import Admission, QueuePolicy
@@ -16,9 +17,17 @@ from mana_llm.routing.aliases import AliasConfigError, AliasRegistry
 from mana_llm.routing.health import HealthPolicy, ProviderHealthCache
 from mana_llm.routing.probe import ProbePolicy
 from mana_llm.settings import Settings, SettingsError
+from mana_llm.upstream.client import Upstream
 from mana_llm.upstream.fetch import FetchLimits, ImageFetcher
 from mana_llm.upstream.guard import Guard
 from mana_llm.upstream.proxy import Proxies, proxies_from
+
+
+def memory_bytes_max(settings: Settings) -> int:
+    """What this worker may have, 0 for no bound."""
+    if settings.memory_bytes_max >= 0:
+        return settings.share(settings.memory_bytes_max)
+    return allowed_bytes(settings.workers)
 
 
 def proxies(settings: Settings) -> Proxies:
@@ -27,6 +36,13 @@ def proxies(settings: Settings) -> Proxies:
         return proxies_from(dict(settings.proxies))
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def upstream(settings: Settings, outbox: Outbox, clock: Clock) -> Upstream:
+    """The way to the providers. Raises SettingsError where a proxy variable cannot be used."""
+    transport = Upstream(proxies(settings), outbox=outbox)
+    transport.now_s = clock.now_s
+    return transport
 
 
 def fetcher(settings: Settings) -> ImageFetcher:
@@ -74,12 +90,12 @@ def probe_policy(settings: Settings) -> ProbePolicy:
     )
 
 
-def with_cors(settings: Settings, gateway: Gateway) -> Any:
-    """The gateway behind CORS, if any origin may call it from a web page."""
+def cross_origin(settings: Settings) -> CrossOrigin | None:
+    """The rules for web pages, if any origin's may call."""
     if not settings.cors_origins:
-        return gateway
-    return CORSMiddleware(
-        gateway,
+        return None
+    rules = CORSMiddleware(
+        _no_application,
         allow_origins=settings.cors_origins,
         allow_methods=["GET", "POST", "OPTIONS"],
         allow_headers=["*"],
@@ -91,3 +107,8 @@ def with_cors(settings: Settings, gateway: Gateway) -> Any:
             *(f"x-mana-llm-{name}" for name in ("resolved", "attempts", "config", "cache", "ignored", "usage")),
         ],
     )
+    return CrossOrigin(rules)
+
+
+async def _no_application(*_: object) -> None:
+    """The rules are asked and never called."""

@@ -13,9 +13,11 @@ from mana_llm.edge.models import ModelRoutes
 from mana_llm.edge.ops import Ops
 from mana_llm.routing.attempt import Ways
 from mana_llm.routing.explain import Explainer
+from mana_llm.routing.flight import Answering, SingleFlight
 from mana_llm.routing.preparation import Preparation
 from mana_llm.routing.router import Guards, ProviderRouter
 from mana_llm.routing.walk import WalkLimits
+from mana_llm.settings import Settings
 
 if TYPE_CHECKING:
     from mana_llm.compose import Application
@@ -25,13 +27,14 @@ def gateway_of(application: "Application") -> Gateway:
     """The gateway with all its paths."""
     services = Services(
         authenticator=parts.authenticator(application.settings),
-        observer=application.access_log or application.metrics,
+        observer=application.observer,
         clock=application.clock,
         ids=application.ids,
         start=application.start,
         stop=application.stop,
         lifecycle=application.lifecycle,
         aliases=application.aliases,
+        cross_origin=parts.cross_origin(application.settings),
     )
     return Gateway(services, _api(application), _ops(application))
 
@@ -52,10 +55,11 @@ def _api(application: "Application") -> dict[str, Endpoint]:
     )
     models = ModelRoutes(application.listing, application.models)
     aliases = AliasRoutes(application.aliases, entries, application.health, application.reloading)
-    explain = Explain(application.aliases, Explainer(entries, guards, preparation), dialect)
+    explainer = Explainer(entries, guards, preparation, _limits(application.settings))
+    explain = Explain(application.aliases, explainer, dialect)
     return {
-        "/chat/completions": Endpoint({"POST": Chat(asked)}),
-        "/embeddings": Endpoint({"POST": EmbeddingsRoute(asked)}),
+        "/chat/completions": Endpoint({"POST": Chat(asked)}, walks=True),
+        "/embeddings": Endpoint({"POST": EmbeddingsRoute(asked)}, walks=True),
         "/aliases": _read(aliases.listed),
         "/aliases/reload": Endpoint({"POST": aliases.reload}),
         "/aliases/": _read(explain),
@@ -64,11 +68,15 @@ def _api(application: "Application") -> dict[str, Endpoint]:
     }
 
 
-def _router(application: "Application", preparation: Preparation, guards: Guards) -> ProviderRouter:
+def _router(application: "Application", preparation: Preparation, guards: Guards) -> Answering:
     settings = application.settings
     ways = Ways(application.transport, preparation, application.clock)
-    limits = WalkLimits(settings.connect_s, settings.idle_s, settings.total_s, settings.ttft_s or None)
-    return ProviderRouter(ways, application.entries, guards, limits, application.metrics)
+    router = ProviderRouter(ways, application.entries, guards, _limits(settings), application.metrics)
+    return SingleFlight(router, application.clock, settings.total_s) if settings.single_flight else router
+
+
+def _limits(settings: Settings) -> WalkLimits:
+    return WalkLimits(settings.connect_s, settings.idle_s, settings.total_s, settings.ttft_s or None)
 
 
 def _ops(application: "Application") -> dict[str, Endpoint]:

@@ -1,23 +1,21 @@
 """The application: finds the route, names the caller and the request, and answers whatever goes wrong."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from mana_llm.edge.auth import Authenticator
+from mana_llm.edge.cross_origin import CrossOrigin, is_preflight
 from mana_llm.edge.headers import common_headers
 from mana_llm.edge.lifecycle import Lifecycle
-from mana_llm.edge.reply import Receive, Scope, Send, send_error
+from mana_llm.edge.reply import Receive, Scope, Send, failure_of, send_error, send_whole, timed
 from mana_llm.kit.ids import Ids, sane_id
 from mana_llm.ports import Clock, Observer
 from mana_llm.routing.aliases import AliasRegistry
-from mana_llm.schema.errors import GatewayError, InternalError, MethodError, RequestError, StoppingError
+from mana_llm.schema.errors import GatewayError, MethodError, RequestError, StoppingError
 from mana_llm.schema.events import Exchange
-
-_log: Final = logging.getLogger(__name__)
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -28,22 +26,24 @@ PREFIXES: Final = ("/v1", "", "/openai/v1", "/v1/v1")
 
 
 class Endpoint:
-    """The methods of one path. Anything else is a 405 that says which there are."""
+    """The methods of one path. Anything else is a 405 that says which there are, and OPTIONS is `options`.
 
-    def __init__(self, methods: Mapping[str, Handler]) -> None:
+    `walks` says that its answers tell by themselves where the time went.
+    """
+
+    def __init__(self, methods: Mapping[str, Handler], *, walks: bool = False) -> None:
         self._methods = dict(methods)
         self._allowed = ", ".join((*methods, "OPTIONS"))
+        self.walks = walks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         handler = self._methods.get(scope["method"])
         if handler is None:
-            if scope["method"] != "OPTIONS":
-                raise MethodError(scope["method"], self._allowed)
-            handler = self._options
-        await handler(scope, receive, send)
+            raise MethodError(scope["method"], self._allowed)
+        return handler(scope, receive, send)
 
-    async def _options(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+    async def options(self, exchange: Exchange, send: Send) -> None:
+        """Say which methods there are."""
         exchange.status = 204
         headers = [(b"allow", self._allowed.encode()), *common_headers(exchange)]
         await send({"type": "http.response.start", "status": 204, "headers": headers})
@@ -52,7 +52,7 @@ class Endpoint:
 
 class Services(msgspec.Struct, frozen=True):
     """What the application itself needs; `start` and `stop` are run when the server starts and stops. Of `aliases`
-    every answer tells the version.
+    every answer tells the version. Pages of other origins may call where `cross_origin` is given.
     """
 
     authenticator: Authenticator
@@ -63,6 +63,7 @@ class Services(msgspec.Struct, frozen=True):
     stop: Callable[[], Awaitable[None]]
     lifecycle: Lifecycle
     aliases: AliasRegistry
+    cross_origin: CrossOrigin | None = None
 
 
 class Gateway:
@@ -86,38 +87,63 @@ class Gateway:
         if scope["type"] != "http":
             await _lifespan(services, receive, send)
             return
-        given = dict(scope["headers"])
-        scope["given"] = given
-        scope["exchange"] = exchange = _begin(services, given)
+        path = scope["path"]
+        scope["given"] = given = dict(scope["headers"])
+        asked_id = given.get(b"x-request-id")
+        # By the client's own id if it can be shown, else by ours.
+        request_id = (sane_id(asked_id) if asked_id else None) or services.ids.next()
+        scope["exchange"] = exchange = Exchange(request_id, services.clock.now_s())
         exchange.config = services.aliases.table.version
-        if scope.get("client"):
-            exchange.peer = scope["client"][0]
-        observed = scope["path"] not in self._ops
+        client = scope.get("client")
+        exchange.peer = client[0] if client else ""
+        observed = path not in self._ops
         if observed:
             services.observer.request_began()
+        if services.cross_origin:
+            send = services.cross_origin.telling(scope, send)
+        now_s = services.clock.now_s
         try:
-            path = scope["path"]
-            if path not in OPEN_PATHS and scope["method"] != "OPTIONS":
-                exchange.caller = services.authenticator.caller(given, scope["headers"])
-                exchange.lane = services.authenticator.lane(exchange.caller)
-            endpoint = self._paths.get(path) or self._find(path, scope)
-            await endpoint(scope, receive, send)
-        except asyncio.CancelledError:
-            if services.lifecycle.cutting and not exchange.status:
-                await send_error(send, exchange, StoppingError())
+            if scope["method"] == "OPTIONS":
+                await self._options(scope, timed(send, exchange, now_s))
             else:
-                exchange.status = 499
+                if path not in OPEN_PATHS:
+                    exchange.caller = services.authenticator.caller(given, scope["headers"])
+                    exchange.lane = services.authenticator.lane(exchange.caller)
+                endpoint = self._paths.get(path) or self._find(path, scope)
+                await endpoint(scope, receive, send if endpoint.walks else timed(send, exchange, now_s))
+        except asyncio.CancelledError:
+            await self._cut(exchange, send)
             raise
         except GatewayError as error:
-            await send_error(send, exchange, error)
-        except Exception:  # noqa: BLE001 - whatever a bug raises, the client gets an answer
-            # A bug of ours: the log gets the traceback, the client an answer.
-            _log.exception("request %s failed", exchange.request_id)
-            await send_error(send, exchange, InternalError("The gateway failed; its log says why."))
+            await send_error(send, exchange, error, now_s())
+        except Exception as error:  # noqa: BLE001 - whatever a bug raises, the client gets an answer
+            await send_error(send, exchange, failure_of(error, exchange, services.lifecycle.shed), now_s())
         finally:
             if observed:
-                exchange.ended_s = services.clock.now_s()
+                exchange.ended_s = now_s()
                 services.observer.request_ended(exchange)
+
+    async def _cut(self, exchange: Exchange, send: Send) -> None:
+        """A cancelled request: its client has left, unless it is we who stop."""
+        if not self._services.lifecycle.cutting:
+            exchange.status = 499
+        elif exchange.status:
+            # Its head has left, and so may have the news within the stream.
+            exchange.error = exchange.error or StoppingError().reason
+        else:
+            await send_error(send, exchange, StoppingError(), self._services.clock.now_s())
+
+    async def _options(self, scope: Scope, send: Send) -> None:
+        """Answer a page's preflight, or say which methods there are; nobody needs a key for it."""
+        exchange, cross_origin = scope["exchange"], self._services.cross_origin
+        if cross_origin and is_preflight(scope["given"]):
+            headers, body = cross_origin.preflight(scope)
+            exchange.status = 200
+            await send_whole(send, exchange, headers, body)
+        else:
+            path = scope["path"]
+            endpoint = self._paths.get(path) or self._find(path, scope)
+            await endpoint.options(exchange, send)
 
     def _find(self, path: str, scope: Scope) -> Endpoint:
         """The endpoint of a path that is not in the table as it stands.
@@ -148,10 +174,3 @@ async def _lifespan(services: Services, receive: Receive, send: Send) -> None:
             await services.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return
-
-
-def _begin(services: Services, given: dict[bytes, bytes]) -> Exchange:
-    """Name the request: by the client's own id if it can be shown, else by ours."""
-    request_id = given.get(b"x-request-id")
-    name = sane_id(request_id) if request_id else None
-    return Exchange(name or services.ids.next(), services.clock.now_s())

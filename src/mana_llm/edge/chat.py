@@ -1,21 +1,18 @@
 """`POST /v1/chat/completions`: one request's way through the twelve stops."""
 
 import asyncio
-import logging
 from typing import Final
 
 from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers
-from mana_llm.edge.reply import JSON_TYPE, Receive, Scope, Send, send_whole
+from mana_llm.edge.reply import JSON_TYPE, Receive, Scope, Send, failure_of, send_whole
 from mana_llm.edge.route import LIMIT_HEADER, ChatServices, ModelRoute, client_limit_s, plain_limit_s
 from mana_llm.edge.soft_commit import SoftCommit
 from mana_llm.edge.streamed import StreamedReply
 from mana_llm.routing.answer import Answer
 from mana_llm.routing.estimate import estimated_usage
 from mana_llm.schema.chat import ChatRequest, Identity
-from mana_llm.schema.errors import GatewayError, InternalError, StoppingError
+from mana_llm.schema.errors import GatewayError, StoppingError
 from mana_llm.schema.events import Exchange
-
-_log: Final = logging.getLogger(__name__)
 
 BEAT_S_MIN: Final = 0.1
 """Seconds between keep-alives that no client's impatience can make less."""
@@ -43,7 +40,8 @@ class Chat(ModelRoute):
         services, completion = self._services, answer.completion
         if completion is None:
             raise TypeError("an answer is a completion or a stream")
-        exchange.usage = completion.usage
+        if exchange.cache != "hit":
+            exchange.usage = completion.usage
         exchange.prompt_cut = completion.prompt_cut
         identity = Identity(f"chatcmpl-{exchange.request_id}", int(services.clock.wall_s()))
         body = services.dialect.encode_chat(completion, answer.target.label, identity)
@@ -58,9 +56,12 @@ class Chat(ModelRoute):
         reply = StreamedReply(services, send, exchange, request)
         answer: Answer | None = None
         try:
-            early = _soft_commit(reply, services.soft_commit_s, client_limit_s(scope["given"]))
+            given, every_s = scope["given"], services.soft_commit_s
+            early = _soft_commit(reply, every_s, client_limit_s(given))
+            # Without signs of life the client waits for the first content as for a plain answer.
+            first_s = None if every_s or LIMIT_HEADER not in given else plain_limit_s(given)
             try:
-                answer = await services.router.answer(request, route, exchange)
+                answer = await services.router.answer(request, route, exchange, first_s)
             finally:
                 await early.stop()
             await reply.begin(answer)
@@ -73,12 +74,11 @@ class Chat(ModelRoute):
             if reply.begun and services.lifecycle.cutting:
                 await reply.fail(StoppingError())
             raise
-        except Exception:
+        except Exception as error:
             if not reply.begun:
                 raise
             # The status has left already: the client learns of a bug of ours within the stream.
-            _log.exception("request %s failed", exchange.request_id)
-            await reply.fail(InternalError("The gateway failed; its log says why."))
+            await reply.fail(failure_of(error, exchange, services.lifecycle.shed))
         finally:
             if answer and answer.stream:
                 # However this ends, the upstream does not go on working for nobody.

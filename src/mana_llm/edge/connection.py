@@ -13,12 +13,13 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
+import msgspec
 
+from mana_llm.edge.common import Common, EdgeLimits
 from mana_llm.edge.cycle import Cycle
-from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.memory import FREE_BODY_BYTES, Memory
 from mana_llm.edge.refusals import (
     HEADER_BYTES_MAX,
-    HEADERS_MAX,
     Refusal,
     body_too_large,
     check_headers,
@@ -27,9 +28,8 @@ from mana_llm.edge.refusals import (
     without_upgrade,
 )
 from mana_llm.edge.sockets import Descriptors
-from mana_llm.edge.turns import EdgeLimits, Turns
-from mana_llm.kit.ids import Ids
-from mana_llm.schema.errors import RequestError
+from mana_llm.edge.turns import Turns
+from mana_llm.schema.errors import GatewayError, RequestError
 
 FRAMING_BYTES_MAX: Final = HEADER_BYTES_MAX
 FRAMING_RATIO_MAX: Final = 16
@@ -38,12 +38,30 @@ and the parser keeps a trailer until it ends.
 """
 
 
+class Place:
+    """What a request's target says, as ASGI has it."""
+
+    __slots__ = ("path", "query", "raw_path", "url")
+
+    def __init__(self, url: bytes) -> None:
+        self.url = url
+        parsed = httptools.parse_url(url)
+        self.raw_path: bytes = parsed.path or b"/"
+        path = self.raw_path.decode("ascii")
+        self.path = unquote(path) if "%" in path else path
+        self.query: bytes = parsed.query or b""
+
+
+_ROOT: Final = Place(b"/")
+
+
 class Connection(Turns):
     """One client connection. What it shares with all others is set by the class that `connection_class` makes."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_headers = True
+        self._place = _ROOT
         self._bytes = 0
         """Bytes since the last message's end, or of this message's body with its framing."""
 
@@ -53,9 +71,8 @@ class Connection(Turns):
         self._bytes += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            self.refuse(cause.error if isinstance(cause, Refusal) else not_http())
+        except (httptools.HttpParserError, MemoryError) as error:
+            self.refuse(self._problem(error, error.__context__))
             return
         cycle = self.cycle
         if self._in_headers:
@@ -82,13 +99,18 @@ class Connection(Turns):
         self._replay()
         self._feed(data[headers_end:])
 
+    def _problem(self, error: Exception, cause: BaseException | None) -> GatewayError:
+        """What the client is told when the parser stopped because of `error`, or of what we raised within it."""
+        if isinstance(error, MemoryError) or isinstance(cause, MemoryError):
+            return self.starved()
+        return cause.error if isinstance(cause, Refusal) else not_http()
+
     # What the parser tells.
 
     def on_message_begin(self) -> None:
         self._begun = True
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -98,12 +120,7 @@ class Connection(Turns):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_headers:
             return  # A trailer: it came after the headers were judged, and is never one of them.
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-        if len(self.headers) > HEADERS_MAX:
-            raise Refusal(headers_too_large())
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self.parser
@@ -112,25 +129,37 @@ class Connection(Turns):
                 raise Refusal(RequestError("CONNECT is not served here.", status=405, code="method_not_allowed"))
             return
         version = parser.get_http_version()
-        size = check_headers(self.headers, version)
+        fields = dict(self.headers)
+        size = check_headers(self.headers, fields, version)
         self._begun = self._in_headers = False
         self._bytes = 0
-        if size > self.limits.body_bytes_max:
-            raise Refusal(body_too_large(self.limits.body_bytes_max))
         self._fill_scope(version, parser.get_method().decode("ascii"))
         # A stopping gateway still answers, and sends the client elsewhere with that.
         keep_alive = version != "1.0" and parser.should_keep_alive() and not self.lifecycle.stopping
-        expects = self.expect_100_continue and version != "1.0"
+        expects = fields.get(b"expect", b"").lower() == b"100-continue" and version != "1.0"
         cycle = Cycle(self, self.scope, keep_alive=keep_alive, expects_continue=expects)  # type: ignore[arg-type]
         self._take(cycle)
+        if size > self.free_bytes:
+            # If it is refused, the application tells: it knows the caller, and whether a page may read it.
+            self._make_room(cycle, size)
 
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
         if cycle is None or self.parser.should_upgrade():
             return
         cycle.feed(body)
-        if cycle.size > self.limits.body_bytes_max:
+        if cycle.size > cycle.room:
+            # It did not say how large it is, and is allowed to grow by doubling.
+            self._make_room(cycle, max(cycle.size, min(2 * cycle.room, self.limits.body_bytes_max)))
+
+    def _make_room(self, cycle: Cycle, size: int) -> None:
+        """Let the body have `size` bytes. Raises Refusal if no body may, or if there is no memory for it now."""
+        if size > self.limits.body_bytes_max:
             raise Refusal(body_too_large(self.limits.body_bytes_max))
+        taken = cycle.room if cycle.room > self.free_bytes else 0
+        if not self.memory.take(size - taken, self.loop.time()):
+            raise Refusal(self.starved())
+        cycle.room = size
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -144,8 +173,10 @@ class Connection(Turns):
                 self._watch.clear()
 
     def _fill_scope(self, version: str, method: str) -> None:
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii") if url.path else "/"
+        if self.url != self._place.url:
+            # Most clients ask for the same again.
+            self._place = Place(self.url)
+        place = self._place
         self.scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -157,9 +188,9 @@ class Connection(Turns):
             "headers": self.headers,
             "state": self.app_state,
             "method": method,
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path or b"/",
-            "query_string": url.query or b"",
+            "path": place.path,
+            "raw_path": place.raw_path,
+            "query_string": place.query,
         }
 
     def _replay(self) -> None:
@@ -173,7 +204,9 @@ class Connection(Turns):
         self.parser.feed_data(head)
 
 
-def connection_class(limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, descriptors: Descriptors) -> type[Connection]:
-    """The protocol class that uvicorn is to make connections of; `ids` name what is refused."""
-    shared = {"limits": limits, "ids": ids, "lifecycle": lifecycle, "descriptors": descriptors}
+def connection_class(limits: EdgeLimits, common: Common, descriptors: Descriptors, memory: Memory) -> type[Connection]:
+    """The protocol class that uvicorn is to make connections of."""
+    free_bytes = min(FREE_BODY_BYTES, limits.body_bytes_max)
+    shared = {"limits": limits, "descriptors": descriptors, "memory": memory, "free_bytes": free_bytes}
+    shared |= msgspec.structs.asdict(common)
     return type("LimitedConnection", (Connection,), shared)

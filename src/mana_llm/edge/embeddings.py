@@ -18,8 +18,9 @@ class EmbeddingsRoute(ModelRoute):
         embeddings = answer.embeddings
         if embeddings is None:
             raise TypeError("an answer to a request for embeddings holds embeddings")
-        exchange.usage = embeddings.usage
-        exchange.estimated = embeddings.estimated
+        if exchange.cache != "hit":
+            exchange.usage = embeddings.usage
+            exchange.estimated = embeddings.estimated
         body = dialect.encode_embeddings(embeddings, answer.target.label)
         headers = answer_headers(exchange, answer, JSON_TYPE, self._services.clock.now_s())
         if embeddings.estimated:

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from mana_llm.edge.shed import Shed
+
 QUIET_S: Final = 1.0
 """Seconds without a request after which nobody is taken to send any more."""
 PROBED_S: Final = 30.0
@@ -11,14 +13,17 @@ PROBED_S: Final = 30.0
 
 
 class Lifecycle:
-    """`stopping`: no new work is welcome. `cutting`: running requests are being ended. `probes`: asked if ready."""
+    """`stopping`: no new work is welcome. `cutting`: running requests are being ended. `probes`: asked if ready.
+    `shed`: what there was no room for.
+    """
 
-    __slots__ = ("cutting", "probes", "stopping")
+    __slots__ = ("cutting", "probes", "shed", "stopping")
 
     def __init__(self) -> None:
         self.stopping = False
         self.cutting = False
         self.probes = 0
+        self.shed = Shed()
 
 
 class Drain(msgspec.Struct, frozen=True):

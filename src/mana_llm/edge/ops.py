@@ -69,10 +69,13 @@ class Ops(msgspec.Struct, frozen=True):
         return {"status": status, "providers": providers}
 
     def _detail(self, entry: ProviderEntry) -> dict[str, Any]:
-        gate = self.gates.get(entry.name)
+        gate, told = self.gates.get(entry.name), self.health.told(entry.name)
+        configured = entry.provider is not None
         return {
-            "configured": entry.provider is not None,
-            **msgspec.structs.asdict(self.health.told(entry.name)),
+            "configured": configured,
+            **msgspec.structs.asdict(told),
+            # Nobody who is not configured would be asked.
+            "healthy": configured and told.healthy,
             "in_flight": gate.in_flight if gate else 0,
             # No number means no limit: 0 would read as if nothing went.
             "max_concurrent": (gate.max_concurrent if gate else 0) or None,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mana_llm.schema.errors import RequestError
+from mana_llm.schema.errors import GatewayError, RequestError
 from mana_llm.schema.wire import Headers
 
 HEADER_BYTES_MAX: Final = 32 * 1024
@@ -18,42 +18,38 @@ _HOST_BYTES: Final = (
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake
     """Raised inside the parser's callbacks to stop it; carries the answer."""
 
-    def __init__(self, error: RequestError) -> None:
+    def __init__(self, error: GatewayError) -> None:
         super().__init__(error.message)
         self.error = error
 
 
-def check_headers(headers: Headers, version: str) -> int:
-    """The body's announced size in bytes, 0 if there is none.
+def check_headers(headers: Headers, fields: dict[bytes, bytes], version: str) -> int:
+    """The body's announced size in bytes, 0 if there is none; `fields` are the headers by name.
 
     Raises:
         Refusal: for what llhttp lets through: a missing, second or impossible Host (RFC 9112 section 3.2),
             another version in the request line, chunked in a 1.0 request and codings besides chunked (RFC 9112
             section 6.1), and too much of everything.
     """
-    hosts = size = total = 0
-    coding = host = b""
-    for name, value in headers:
-        total += len(name) + len(value) + 4
-        if name == b"host":
-            hosts += 1
-            host = value
-        elif name == b"content-length":
-            size = int(value)
-        elif name == b"transfer-encoding":
-            coding = b"%b, %b" % (coding, value) if coding else value
-    if total > HEADER_BYTES_MAX:
+    if len(headers) > HEADERS_MAX or 4 * len(headers) + len(b"".join(map(b"".join, headers))) > HEADER_BYTES_MAX:
         raise Refusal(headers_too_large())
     if version not in ("1.1", "1.0"):
         raise Refusal(RequestError(f"HTTP/{version} is not served here; use HTTP/1.1.", status=505))
-    if hosts > 1 or (not hosts and version == "1.1") or not _is_host(host):
+    host = fields.get(b"host")
+    if (host is None and version == "1.1") or (host and not _is_host(host)) or _repeats(b"host", headers, fields):
         raise Refusal(RequestError("Exactly one Host header with a valid name is needed.", code="invalid_host"))
-    if coding and version == "1.0":
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None and version == "1.0":
         raise Refusal(RequestError("HTTP/1.0 has no Transfer-Encoding; send Content-Length."))
-    if coding and coding.lower() != b"chunked":
+    if coding is not None and (coding.lower() != b"chunked" or _repeats(b"transfer-encoding", headers, fields)):
         # llhttp takes `gzip, chunked` for chunked alone; a body that stays coded would be somebody's riddle.
         raise Refusal(RequestError("The only Transfer-Encoding served here is chunked.", status=501))
-    return size
+    return int(fields.get(b"content-length", b"0"))
+
+
+def _repeats(name: bytes, headers: Headers, fields: dict[bytes, bytes]) -> bool:
+    """Whether a field comes more than once."""
+    return len(fields) != len(headers) and sum(each == name for each, _ in headers) > 1
 
 
 def _is_host(value: bytes) -> bool:

@@ -1,19 +1,20 @@
 """What the routes that ask a model share: reading, resolving, walking, and the headers of an answer."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
 
+from mana_llm.edge.freshness import CACHE_HEADER, wants_fresh
 from mana_llm.edge.lanes import LANE_HEADER, lane_of
 from mana_llm.edge.lifecycle import Lifecycle
-from mana_llm.edge.reply import Receive, Scope, read_body
+from mana_llm.edge.reply import Receive, Scope
 from mana_llm.ports import Clock, Dialect
 from mana_llm.routing.aliases import AliasRegistry
 from mana_llm.routing.attempt import Request
+from mana_llm.routing.flight import Answering
 from mana_llm.routing.models import ModelDirectory
-from mana_llm.routing.router import ProviderRouter
-from mana_llm.schema.errors import RequestError
+from mana_llm.schema.errors import ClientLeftError, GatewayError, RequestError
 from mana_llm.schema.events import Exchange
 from mana_llm.schema.targets import Route
 
@@ -28,7 +29,7 @@ class ChatServices(msgspec.Struct, frozen=True):
 
     dialect: Dialect
     aliases: AliasRegistry
-    router: ProviderRouter
+    router: Answering
     models: ModelDirectory
     clock: Clock
     lifecycle: Lifecycle
@@ -41,14 +42,35 @@ class ModelRoute:
     def __init__(self, services: ChatServices) -> None:
         self._services = services
 
-    def _body(self, exchange: Exchange, scope: Scope, receive: Receive) -> Awaitable[bytes]:
-        """The request's body. Raises RequestError if its headers say what cannot be served."""
+    async def _body(self, exchange: Exchange, scope: Scope, receive: Receive) -> bytes:
+        """The request's whole body.
+
+        Raises:
+            RequestError: if its headers say what cannot be served.
+            GatewayError: what the connection refuses of the body, which is too large, too late or malformed.
+            ClientLeftError: if the client leaves before it is whole.
+        """
         given = scope["given"]
         check_media_type(given.get(b"content-type"))
-        exchange.walks = True
         if LANE_HEADER in given:
             exchange.lane = lane_of(given, exchange.lane)
-        return read_body(receive)
+        if CACHE_HEADER in given:
+            exchange.fresh = wants_fresh(scope["headers"])
+        try:
+            message = await receive()
+        except GatewayError:
+            # Whatever is wrong with the body, it was the client that was waited for.
+            exchange.waited_s = self._services.clock.now_s() - exchange.began_s
+            raise
+        exchange.walks = True
+        body: bytes = message.get("body", b"")
+        # Our own server gives it in one piece; others may not.
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+        if message["type"] != "http.request":
+            raise ClientLeftError
+        return body
 
     def _route(self, exchange: Exchange, request: Request, kind: Literal["chat", "embeddings"]) -> Route:
         """Resolve the model, and name the request in metrics and log."""

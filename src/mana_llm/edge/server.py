@@ -9,6 +9,7 @@ A stop has three parts, all counted from the signal on:
 """
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,14 +17,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
+import msgspec
 import uvicorn
 
+from mana_llm.edge.common import Common, EdgeLimits
 from mana_llm.edge.connection import Connection, connection_class
 from mana_llm.edge.hangup import hangups
 from mana_llm.edge.lifecycle import Drain, Lifecycle, Traffic
+from mana_llm.edge.memory import Memory
 from mana_llm.edge.sockets import Descriptors
-from mana_llm.edge.turns import EdgeLimits
-from mana_llm.kit.ids import Ids
+
+_log: Final = logging.getLogger(__name__)
 
 BACKLOG: Final = 2048
 TICK_S: Final = 0.05
@@ -34,10 +38,11 @@ CUT_S: Final = 0.8
 class Server(uvicorn.Server):
     """One gateway. A first SIGTERM or SIGINT stops it as `drain` says; a second one ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain: Drain) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain: Drain, memory: Memory) -> None:
         super().__init__(config)
         self._lifecycle = lifecycle
         self._drain = drain
+        self._memory = memory
         self._traffic = Traffic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._accepting = self._signalled = False
@@ -72,6 +77,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._failed)
         await super().startup(sockets)
         self.began.set()
 
@@ -79,6 +85,7 @@ class Server(uvicorn.Server):
         state = self.server_state
         now_s = asyncio.get_running_loop().time()
         self._traffic.look(now_s, (state.total_requests, len(state.tasks)), self._lifecycle.probes)
+        self._memory.rest(now_s)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -103,6 +110,15 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.transport.abort()
         await self.lifespan.shutdown()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something failed within the loop itself, such as a read for which there was no memory: that cuts one
+        connection, and is counted with all that memory cost instead of being told each time.
+        """
+        if isinstance(context.get("exception"), MemoryError):
+            self._lifecycle.shed.for_memory()
+        else:
+            loop.default_exception_handler(context)
 
     def _connections(self) -> list[Connection]:
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
@@ -133,11 +149,16 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address, family=family, backlog=BACKLOG)
 
 
-def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, drain: Drain) -> Server:
+def make_server(app: Any, limits: EdgeLimits, common: Common, drain: Drain) -> Server:
     """A server for `app`; it serves the sockets that `serve` is given."""
+    memory = Memory(limits.memory_bytes_max)
+    bytes_max = memory.body_bytes_max(limits.body_bytes_max)
+    if bytes_max < limits.body_bytes_max:
+        _log.warning("memory allows request bodies of %d bytes only; see MANA_LLM_MEMORY_BYTES_MAX", bytes_max)
+        limits = msgspec.structs.replace(limits, body_bytes_max=bytes_max)
     config = uvicorn.Config(
         app,
-        http=connection_class(limits, ids, lifecycle, Descriptors()),
+        http=connection_class(limits, common, Descriptors(), memory),
         ws="none",
         lifespan="on",
         proxy_headers=False,
@@ -146,4 +167,4 @@ def make_server(app: Any, limits: EdgeLimits, ids: Ids, lifecycle: Lifecycle, dr
         log_config=None,
         backlog=BACKLOG,
     )
-    return Server(config, lifecycle, drain)
+    return Server(config, common.lifecycle, drain, memory)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 
 class SoftCommit:
-    """Calls `beat` every `every_s` seconds until it is stopped; never, if that is 0.
+    """Calls `beat` every `every_s` seconds, and tells it how many that are, until it is stopped; never, if that is 0.
 
     The work that is waited for goes on in the request's own task: nothing of it is interrupted or sliced, and what
     this costs a stream that begins in time is one timer.
@@ -13,7 +13,7 @@ class SoftCommit:
 
     __slots__ = ("_beat", "_every_s", "_task", "_timer")
 
-    def __init__(self, beat: Callable[[], Awaitable[None]], every_s: float) -> None:
+    def __init__(self, beat: Callable[[float], Awaitable[None]], every_s: float) -> None:
         self._beat = beat
         self._every_s = every_s
         self._task: asyncio.Task[None] | None = None
@@ -36,5 +36,5 @@ class SoftCommit:
 
     async def _keep(self) -> None:
         while True:
-            await self._beat()
+            await self._beat(self._every_s)
             await asyncio.sleep(self._every_s)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers, common_headers
+from mana_llm.edge.headers import PROMPT_TRUNCATED, answer_headers, common_headers, early_timing
 from mana_llm.edge.reply import Send
 from mana_llm.edge.route import ChatServices
 from mana_llm.ports import ChatStreamEncoder
@@ -28,14 +28,17 @@ class StreamedReply:
         self._encoder: ChatStreamEncoder | None = None
         self.begun = False
 
-    async def keep_alive(self) -> None:
-        """Commit softly: a head that says nothing about who will answer, and a chunk without content."""
+    async def keep_alive(self, waited_s: float) -> None:
+        """Commit softly: a head that says nothing about who will answer, and a chunk without content. The walk began
+        `waited_s` before the first of these.
+        """
         exchange = self._exchange
         encoder = self._encoder or self._open(self._asked())
         if not self.begun:
             headers = [
                 (b"content-type", encoder.media_type),
                 (b"x-mana-llm-cache", b"off"),
+                early_timing(exchange, self._services.clock.now_s(), waited_s),
             ]
             await self._head(headers)
             exchange.status = 200

@@ -13,40 +13,32 @@ meanwhile. There is always one deadline, chosen by what the connection waits for
 from collections import deque
 from typing import Any, Final
 
-import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from mana_llm.edge.common import EdgeLimits
 from mana_llm.edge.cycle import Cycle
+from mana_llm.edge.doorkeeper import NOTHING, Doorkeeper, Refused, render_fields
 from mana_llm.edge.lifecycle import Lifecycle
+from mana_llm.edge.memory import Memory
 from mana_llm.edge.sockets import Descriptors, watch_peer
 from mana_llm.edge.watch import Watch
-from mana_llm.kit.ids import Ids
-from mana_llm.schema.errors import CrowdedError, GatewayError, RequestError
+from mana_llm.edge.writing import WRITE_BYTES_MAX, Writing
+from mana_llm.schema.errors import CrowdedError, GatewayError, MemoryShortError, RequestError
 
 LINGER_S: Final = 2.0
 """Seconds for a client to stop sending what was refused."""
 
-WRITE_BYTES_MAX: Final = 16_384
-"""Bytes of an answer that may wait here for the client to read; the rest waits at the provider."""
 
-
-class EdgeLimits(msgspec.Struct, frozen=True):
-    """What a client connection may cost; seconds and bytes."""
-
-    header_s: float
-    body_s: float
-    stall_s: float
-    keep_alive_s: float
-    body_bytes_max: int
-
-
-class Turns(HttpToolsProtocol):
+class Turns(Writing):
     """The part of a connection that knows requests and answers, but no bytes of HTTP requests."""
 
     limits: EdgeLimits
-    ids: Ids
+    doorkeeper: Doorkeeper
     lifecycle: Lifecycle
     descriptors: Descriptors
+    memory: Memory
+    free_bytes: int
+    """Up to here a body is neither counted nor too large."""
     cycle: Cycle | None  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -60,8 +52,8 @@ class Turns(HttpToolsProtocol):
         """A request's first bytes have come and its headers are not complete."""
         self._deaf = False
         """Whatever the client still sends is dropped unread."""
-        self._error: RequestError | None = None
-        """The refusal that waits until the whole requests before it are answered."""
+        self._refused: Refused | None = None
+        """What waits to be refused until the whole requests before it are answered."""
 
     # What the transport tells.
 
@@ -77,6 +69,11 @@ class Turns(HttpToolsProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.connections.discard(self)
         self._watch.stop()
+        self.drop_unsent()
+        # Those that never ran; the running one gives back what it took when it has ended.
+        for cycle in (*self._waiting, self.cycle):
+            if cycle and cycle.task is None:
+                self._let_go(cycle)
         self._waiting.clear()
         if self._running:
             self._running.disconnect()
@@ -102,11 +99,6 @@ class Turns(HttpToolsProtocol):
 
     # What the cycle tells.
 
-    def default_head(self) -> bytes:
-        """The Date header, which uvicorn renews every second."""
-        headers = self.server_state.default_headers
-        return b"%b: %b\r\n" % headers[0] if headers else b""
-
     def answered(self, cycle: Cycle) -> None:
         """The answer is written: the next request, or the wait for one, begins."""
         self._running = None
@@ -121,8 +113,8 @@ class Turns(HttpToolsProtocol):
         elif self._waiting:
             self._start(self._waiting.popleft())
             self._read_on()
-        elif self._error:
-            self._write_refusal(self._error)
+        elif self._refused:
+            self._write_refusal(self._refused)
         elif not self.flow.write_paused:
             self._rest()
 
@@ -134,6 +126,8 @@ class Turns(HttpToolsProtocol):
         """The task of a request is over, or was cancelled before it could begin."""
         if cycle.task:
             self.tasks.discard(cycle.task)
+        if cycle.room > self.free_bytes:
+            self._let_go(cycle)
 
     def abandon(self, cycle: Cycle) -> None:
         """The application ended without a whole answer: cutting is the only honest end."""
@@ -152,7 +146,7 @@ class Turns(HttpToolsProtocol):
 
     def busy(self) -> bool:
         """Whether a request has begun to come, is being answered, or its answer is still being written."""
-        return self._begun or self._running is not None or self.transport.get_write_buffer_size() > 0
+        return self._begun or self._running is not None or self.writing()
 
     def cut(self) -> None:
         """The server's patience has ended: the running request is cancelled."""
@@ -172,26 +166,47 @@ class Turns(HttpToolsProtocol):
             for other in list(self.connections):
                 if isinstance(other, Turns):
                     other.make_room()
-        self._tell(CrowdedError())
+        self.lifecycle.shed.for_descriptors()
+        self._tell(Refused(CrowdedError()))
         self._close()
 
-    def refuse(self, error: RequestError) -> None:
-        """Answer what is no request that can be served, and close; whole requests before it are answered first."""
+    def refuse(self, error: GatewayError, waited_s: float = 0.0) -> None:
+        """Refuse what comes, and close after the answer; whole requests before it are answered first. Of a request
+        whose headers were whole the application hears when it asks for the body; `waited_s` is how long they were not.
+        """
         if self._deaf:
             return
         self._deaf = True
-        running = self._running
-        if running is None:
-            self._write_refusal(error)
-        elif running is not self.cycle or not running.more_body:
-            self._error = error
-            if self._waiting and self._waiting[-1].more_body:
-                self._waiting.pop()
-        elif running.response_started:
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body or self._begun:
+            self._refused = Refused(error, dict(self.headers) if self._begun else NOTHING, waited_s)
+            if self._running is None:
+                self._write_refusal(self._refused)
+        elif cycle.response_started:
             self.transport.abort()
         else:
-            running.disconnect()
-            self._write_refusal(error)
+            if not self.flow.write_paused:
+                self._watch.clear()
+            self._let_go(cycle)
+            cycle.refuse(error)
+
+    def unheard(self, cycle: Cycle, error: GatewayError) -> None:
+        """The application left it to the connection to say what is wrong with its request's body."""
+        self._running = None
+        if not self.transport.is_closing():
+            self._write_refusal(Refused(error, dict(cycle.scope["headers"])))
+
+    def starved(self) -> GatewayError:
+        """Memory ran out, by our account or the system's: what the client is told, once it is counted."""
+        self.lifecycle.shed.for_memory()
+        return MemoryShortError()
+
+    def _let_go(self, cycle: Cycle) -> None:
+        """A request is over or will not be: its body is dropped, and what was taken for it is given back."""
+        cycle.drop()
+        taken, cycle.room = cycle.room, self.free_bytes
+        if taken > self.free_bytes:
+            self.memory.give(taken)
 
     def _take(self, cycle: Cycle) -> None:
         """A request's headers are complete: it runs, or waits for its turn."""
@@ -206,12 +221,13 @@ class Turns(HttpToolsProtocol):
         self._running = cycle
         task = self.loop.create_task(cycle.run(self._app))
         cycle.task = task
+        self.outbox.expect()
         # Taken out by the cycle: a callback would cost every request another turn of the loop.
         self.tasks.add(task)
 
     def _read_on(self) -> None:
         """Once nothing waits, read again: the body of the last that waited may have to."""
-        if self._waiting or self._error:
+        if self._waiting or self._refused:
             return
         if self.cycle and self.cycle.more_body and not self.flow.write_paused:
             self._watch.until(self.limits.body_s, "body")
@@ -225,21 +241,20 @@ class Turns(HttpToolsProtocol):
             self._watch.until(self.limits.keep_alive_s, "idle")
         self.flow.resume_reading()
 
-    def _write_refusal(self, error: RequestError) -> None:
+    def _write_refusal(self, refused: Refused) -> None:
         if not self.transport.is_closing():
-            self._tell(error)
+            self._tell(refused)
             self._linger()
 
-    def _tell(self, error: GatewayError) -> None:
-        body = msgspec.json.encode(error.body())
-        own = b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in error.headers().items())
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n"
-        name = self.ids.next().encode()
-        self.transport.write(STATUS_LINE[error.status] + self.default_head() + own + head % (len(body), name) + body)
+    def _tell(self, refused: Refused) -> None:
+        own = render_fields(self.server_state.default_headers)
+        answer = self.doorkeeper.refuse(refused, self.client[0] if self.client else "")
+        self.write(STATUS_LINE[refused.error.status] + own + answer)
 
     def _linger(self) -> None:
         """Close once the client has stopped sending, or soon: an early reset would take the answer with it."""
         self._deaf = True
+        self.flush()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -248,6 +263,7 @@ class Turns(HttpToolsProtocol):
     def _close(self) -> None:
         """Close when the client has read what was written; one that does not read is cut."""
         self._deaf = True
+        self.flush()
         self.transport.close()
         self._watch.until(self.limits.stall_s, "stall")
 
@@ -258,4 +274,5 @@ class Turns(HttpToolsProtocol):
             self._close()
         else:
             what = "headers" if phase == "header" else "body"
-            self.refuse(RequestError(f"The request's {what} did not come in time.", status=408, code="timeout"))
+            error = RequestError(f"The request's {what} did not come in time.", status=408, code="timeout")
+            self.refuse(error, self.limits.header_s if phase == "header" else 0.0)

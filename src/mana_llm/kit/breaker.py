@@ -10,6 +10,12 @@ A failure that comes while the back-off runs is counted and does not lengthen it
 when it tripped are no new evidence. Were each to draw its own back-off, the longest of many would count, and many
 gateways would return together after all.
 
+A stream that broke after its content had begun is not outweighed by the beginning of the next, which may break as
+well. While one of the failures in a row is such a break (`broken`), a stream succeeds at its end and not before.
+
+`doubted_until_s` is for whoever sends a request on that another provider failed: such a retry failed here, and until
+then, or the next success, further ones may fail as well.
+
 Beside requests there are probes, which ask for something free. A probe's success says that the provider can be
 reached, not that it works: it ends a back-off only while the breaker is `curable`, that is while every failure in
 it was a connect error or a probe's. `verdicts` numbers everything that was learnt, so that a probe can tell whether
@@ -29,7 +35,8 @@ GRANTED: Final = 1
 
 class Breaker(msgspec.Struct):
     """The state. `until_s` is the end of the back-off, 0.0 when there is none; `trial` the running one's permit;
-    `succeeded_s` the instant of the last success, 0.0 before the first.
+    `succeeded_s` the instant of the last success, 0.0 before the first. `broken` says that a stream broke after its
+    content had begun, `doubted_until_s` until when retries are dubious; a success ends both.
     """
 
     failures_max: int
@@ -40,6 +47,8 @@ class Breaker(msgspec.Struct):
     curable: bool = True
     verdicts: int = 0
     succeeded_s: float = 0.0
+    broken: bool = False
+    doubted_until_s: float = 0.0
 
     def state(self, now_s: float) -> State:
         """Tripped until the back-off has passed, probing from then until a verdict."""
@@ -74,6 +83,8 @@ class Breaker(msgspec.Struct):
         self.until_s = 0.0
         self.trial = 0
         self.curable = True
+        self.broken = False
+        self.doubted_until_s = 0.0
 
     def fail(self, permit: int, now_s: float, backoff_s: float, *, curable: bool = False) -> None:
         """Count one failure; trip if it is one too many and no back-off runs, or if it was the trial.

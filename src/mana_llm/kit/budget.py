@@ -1,10 +1,10 @@
 """How much more than what was asked for may be sent upstream, so that an outage is not multiplied.
 
 Two kinds. A retry (a request that one provider failed goes to another) costs nothing as long as the other one is in
-good standing: that is failing over, and it is what a gateway is for. Once the other one fails too, retries only
-multiply the outage: then at most a share of what is in flight may be retries at a time, with a floor so that a quiet
-gateway still finds out. A hedge (a second entry is asked because the first is slow) is paid for in advance: every
-request that may be hedged puts a twentieth of a hedge aside.
+good standing: that is failing over, and it is what a gateway is for. Once retries fail there too, they only multiply
+the outage: then at most a share of what is in flight may be retries at a time, with a floor so that a quiet gateway
+still finds out. A hedge (a second entry is asked because the first is slow) is paid for in advance: every request that
+may be hedged puts a twentieth of a hedge aside.
 
 Source: the share of a fifth and the floor of three are Envoy's defaults for retry budgets.
 """
@@ -64,3 +64,7 @@ class HedgeBudget:
             return False
         self._saved -= 1.0
         return True
+
+    def refund(self) -> None:
+        """A hedge that was paid for came to nothing: nobody was asked."""
+        self._saved = min(self._saved + 1.0, HEDGES_SAVED_MAX)

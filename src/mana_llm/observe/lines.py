@@ -33,13 +33,13 @@ class LineWriter:
         self._notice = notice
         self._bytes_max = bytes_max
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting: deque[tuple[bytes | bytearray, int]] = deque()
         self._waiting_bytes = 0
         self._unsaid = 0
         self._flows = True
         self._thread: threading.Thread | None = None
 
-    def put(self, text: bytes, lines: int = 1) -> None:
+    def put(self, text: bytes | bytearray, lines: int = 1) -> None:
         """Hand over `lines` whole lines; they are dropped if too much is waiting."""
         with self._changed:
             # One piece always has room where nothing waits, however long it is.
@@ -72,7 +72,7 @@ class LineWriter:
                     self._lose(lines)
                 self._changed.notify_all()
 
-    def _next(self) -> tuple[bytes, int]:
+    def _next(self) -> tuple[bytes | bytearray, int]:
         """The next piece and how many lines it is; 0 for the notice, which comes when nothing else waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or (self._unsaid and self._flows))
@@ -81,7 +81,7 @@ class LineWriter:
             unsaid, self._unsaid = self._unsaid, 0
         return self._notice(unsaid), 0
 
-    def _write(self, text: bytes) -> bool:
+    def _write(self, text: bytes | bytearray) -> bool:
         """Write all of it, however long that takes; False if the file is gone or full."""
         left = memoryview(text)
         while left:

@@ -5,8 +5,11 @@ whoever reads them. An exception is shown by its class and where it was raised: 
 provider that quotes it.
 """
 
+import contextlib
 import json
 import logging
+import os
+import select
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -67,6 +70,26 @@ class LineHandler(logging.Handler):
             broken.msg = f"a record of {record.module} line {record.lineno} cannot be shown: {type(error).__name__}"
             text = self.format(broken)
         self._writer.put(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+class DirectHandler(logging.Handler):
+    """Writes every record itself, for a process that must have no threads because it forks.
+
+    It waits for nobody: a line that is not taken at once is lost.
+    """
+
+    def __init__(self, fd: int = STDERR) -> None:
+        super().__init__()
+        self._fd = fd
+        self.setFormatter(PlainFormatter() if os.isatty(fd) else JSONFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        # So much and no more goes into a pipe that is ready without waiting.
+        if len(line) <= select.PIPE_BUF:
+            with contextlib.suppress(OSError):
+                if select.select([], [self._fd], [], 0)[1]:
+                    os.write(self._fd, line)
 
 
 class JSONFormatter(logging.Formatter):

@@ -39,7 +39,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
     `healthy` tells by provider whether it is asked; `known` whether a model has a name of its own here, as
     `provider/model` or an alias; `facts` what is published of a provider's model; `gates` how full the providers
-    are; `dropped` how many log lines were lost.
+    are; `dropped` how many log lines were lost; `shed` by reason what was turned away unread.
     """
 
     version: str
@@ -48,6 +48,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     facts: Callable[[str, str], Facts | None]
     gates: Callable[[], Mapping[str, Gate]] = dict
     dropped: Callable[[], int] = int
+    shed: Callable[[], Mapping[str, int]] = dict
 
 
 SPENDINGS_MAX: Final = 1024
@@ -74,6 +75,7 @@ class Metrics:
         self._used_of: dict[tuple[str, str], Used] = {}
         self._in_flight = 0
         self._cancelled = 0
+        self._cached: dict[str, int] = {"hit": 0, "miss": 0}
         self._duration = Histogram(DURATION_S)
         self._first = Histogram(DURATION_S)
         self._overhead = Histogram(OVERHEAD_S)
@@ -125,6 +127,8 @@ class Metrics:
             self._queued.observe(exchange.queued_s)
         if exchange.connect_s:
             self._connect.observe(exchange.connect_s)
+        if exchange.cache != "off":
+            self._cached[exchange.cache] += 1
         if exchange.target:
             self._answered(exchange, exchange.target)
 
@@ -192,9 +196,9 @@ class Metrics:
         text = "Answers whose tokens nobody counted: a stream that was cut, embeddings."
         yield counter("mana_llm_usage_estimated", text, ("provider",), self._estimated)
         yield counter("mana_llm_cancelled", "Requests whose client left.", (), {(): self._cancelled})
-        # There is no cache yet: nothing is looked up in it.
-        cached = {("hit",): 0, ("miss",): 0}
-        yield counter("mana_llm_cache_requests", "Requests that asked the cache.", ("result",), cached)
+        cached = {(result,): count for result, count in self._cached.items()}
+        text = "Requests whose answer could be shared: hit where it was another's."
+        yield counter("mana_llm_cache_requests", text, ("result",), cached)
 
     def _used(self) -> Iterator[Metric]:
         rows = list(self._used_of.items())
@@ -236,4 +240,6 @@ class Metrics:
         yield gauge("mana_llm_config_last_reload_successful", text, (), well)
         dropped = {(): self._sources.dropped()}
         yield counter("mana_llm_log_lines_dropped", "Log lines that nobody took in time.", (), dropped)
+        shed = {(reason,): count for reason, count in self._sources.shed().items()}
+        yield counter("mana_llm_shed", "Clients and requests for which there was no room.", ("reason",), shed)
         yield gauge("mana_llm_build_info", "The version.", ("version",), {(self._sources.version,): 1})

@@ -51,26 +51,26 @@ class Spending:
     def add(self, usage: Usage) -> float | None:
         """Count one answer's usage; gives its cost in USD, None where a price that it needs is not known."""
         used, price = self._used, self._price
-        tokens_in, tokens_out = usage.tokens_in, usage.tokens_out
+        tokens_in, tokens_out = usage.prompt_tokens or 0, usage.completion_tokens or 0
+        if tokens_in < 0 or tokens_out < 0:
+            # A broken upstream may say so.
+            tokens_in, tokens_out = usage.tokens_in, usage.tokens_out
         used.tokens_in += tokens_in
         used.tokens_out += tokens_out
-        details = usage.completion_tokens_details
-        if details is not None and details.reasoning_tokens:
-            used.reasoning += max(details.reasoning_tokens, 0)
-        cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-        if price.input_usd is None or (price.output_usd is None and tokens_out):
-            cost_usd = None
-            used.unpriced += tokens_in + tokens_out
-        else:
-            cost_usd = tokens_in * price.input_usd + tokens_out * (price.output_usd or 0.0)
+        told = usage.completion_tokens_details
+        if told is not None and told.reasoning_tokens:
+            used.reasoning += max(told.reasoning_tokens, 0)
+        details = usage.prompt_tokens_details
+        cached = (details and details.cached_tokens) or 0
         if cached:
             # A broken upstream may say anything; what was read from a cache is a part of what was read.
             cached = min(max(cached, 0), tokens_in)
             used.cached += cached
-            if cost_usd is not None:
-                cost_usd -= cached * price.discount_usd
-        if cost_usd is not None:
-            used.cost_usd += cost_usd
+        if price.input_usd is None or (price.output_usd is None and tokens_out):
+            used.unpriced += tokens_in + tokens_out
+            return None
+        cost_usd = tokens_in * price.input_usd + tokens_out * (price.output_usd or 0.0) - cached * price.discount_usd
+        used.cost_usd += cost_usd
         return cost_usd
 
 

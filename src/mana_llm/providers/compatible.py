@@ -97,7 +97,9 @@ class Compatible:
         try:
             choices = decode_envelopes(fields["choices"])
             changed = self._tidy(choices, fields.get("id", NULL))
-            if choices and choices[0].get("finish_reason") in BLOCKED:
+            if not choices:
+                raise ProviderProtocolError("the answer has no choice")
+            if choices[0].get("finish_reason") in BLOCKED:
                 raise_if_blocked(choices)
             usage = None
             if "usage" in fields:

@@ -27,7 +27,15 @@ Members = dict[str, Any]
 
 ERROR: Final = "error"
 _BLOCKED_WORD: Final = "content_filter"
-_SAID: Final = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
+SAID: Final = frozenset(
+    (
+        *("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio"),
+        # What may come without a word: reasoning that is encrypted or spelt otherwise, pictures, sources, a search
+        # that the server ran itself. Source: recorded traffic of OpenRouter and Groq; OpenRouter's documentation.
+        *("reasoning_details", "thinking", "images", "annotations", "executed_tools"),
+    )
+)
+"""What a message or delta can say. Anything else, the role and Together's token_id, is no content by itself."""
 _NOTHING: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _FINISHES: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
 # Words of other APIs that shine through. Source: OpenRouter's native_finish_reason (recorded), Anthropic and
@@ -80,7 +88,7 @@ def _blocked(choice: Members) -> bool:
         return False
     said: Any = choice["delta"] if "delta" in choice else choice.get("message", NULL)
     members: Members = said if isinstance(said, dict) else {} if said == NULL else decode_envelope(said)
-    return all(name not in members or _is_nothing(members[name]) for name in _SAID)
+    return all(name not in members or _is_nothing(members[name]) for name in SAID)
 
 
 def _is_nothing(value: Any) -> bool:

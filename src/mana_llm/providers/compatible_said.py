@@ -65,7 +65,8 @@ def _message(error: dict[str, Any], depth: int) -> str:
 
 def _complaint(row: dict[str, Any]) -> str:
     """A validation error: the place and what is wrong there, without the value, which is the client's."""
-    place = ".".join(str(part) for part in row.get("loc") or () if part != "body")
+    loc = row.get("loc")
+    place = ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
     return f"{place}: {row.get('msg', 'wrong')}" if place else str(row.get("msg", "wrong"))
 
 

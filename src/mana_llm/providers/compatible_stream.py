@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from mana_llm.kit.framing import FrameTooLargeError, SSEDecoder
-from mana_llm.providers.compatible_answer import ERROR, finish_word, raise_if_blocked, tidy_texts, tidy_usage
+from mana_llm.providers.compatible_answer import ERROR, SAID, finish_word, raise_if_blocked, tidy_texts, tidy_usage
 from mana_llm.providers.compatible_calls import CallDeltas
 from mana_llm.providers.compatible_failures import failure_alone, failure_in_error, raise_error
 from mana_llm.providers.compatible_thoughts import ThoughtStream
@@ -25,10 +25,6 @@ _EMPTY: Final = frozenset((b"null", b'""', b"[]", b"{}"))
 _ZERO: Final = msgspec.Raw(b"0")
 _NO_DETAIL: Final = msgspec.Raw(b'{"message":"the stream ended with finish_reason error"}')
 _QUOTE: Final = ord('"')
-# What a delta can carry besides the role. Anything else (Together's token_id) is no content by itself.
-_CONTENT: Final = frozenset(
-    ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
-)
 
 
 decode_index: Final = decoder_of(int)
@@ -46,6 +42,7 @@ class CompatibleStream:
         self._thoughts = thoughts
         self._finished = False
         self._spoke = False
+        self._hollow = self._chose = False
         self._calls: dict[int, CallDeltas] = {}
 
     def feed(self, data: bytes) -> list[ChatChunk]:
@@ -72,7 +69,7 @@ class CompatibleStream:
         chunks = []
         for event in events:
             if event.startswith(b"[DONE]"):
-                self.done = True
+                self._mark()
                 break
             try:
                 chunks.append(self._chunk(event))
@@ -83,6 +80,13 @@ class CompatibleStream:
                 self.failure = ProviderProtocolError(f"an event of the stream cannot be read: {json_problem(error)}")
                 break
         return chunks
+
+    def _mark(self) -> None:
+        """Take the end marker. It alone is an empty answer; events that had no choice, ever, are none."""
+        if self._hollow and not self._chose:
+            self.failure = ProviderProtocolError("the stream ended without a choice")
+        else:
+            self.done = True
 
     def _chunk(self, event: bytes) -> ChatChunk:
         # Raw members are not checked to be UTF-8, and a client's decoder would fail on what is not.
@@ -102,6 +106,10 @@ class CompatibleStream:
             chunk = ChatChunk(fields, decode_envelopes(raw))
         if usage != NULL:
             chunk.usage, _ = tidy_usage(usage)
+        if chunk.choices:
+            self._chose = True
+        else:
+            self._hollow = True
         for choice in chunk.choices:
             self._read(choice, chunk)
         if chunk.finished and not self._spoke:
@@ -116,7 +124,7 @@ class CompatibleStream:
         choice["index"] = 0 if index == _ZERO else decode_index(index)
         odd = False
         for name, value in members.items():
-            if name in _CONTENT:
+            if name in SAID:
                 text = bytes(value)
                 if text not in _EMPTY:
                     chunk.has_content = self._spoke = True

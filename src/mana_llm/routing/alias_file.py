@@ -30,7 +30,8 @@ from mana_llm.schema.targets import ALIAS_PREFIX, DEFAULT_POLICY, Policy, Target
 
 FILE_KEYS: Final = ("aliases", "default")
 ALIAS_NAME: Final = rf"^{ALIAS_PREFIX}[^\s\x00-\x1f\x7f]+$"
-ENTRY: Final = rf"^(?!{ALIAS_PREFIX})[^/]+/.+$"
+_CONTROLS: Final = r"\x00-\x1f\x7f-\x9f"
+ENTRY: Final = rf"^(?!{ALIAS_PREFIX})(?!\s)[^/{_CONTROLS}]+/(?!\s)[^{_CONTROLS}]*[^\s{_CONTROLS}]$"
 SECONDS_MAX: Final = 86_400
 """A day: nobody waits longer for an answer, and timers keep their precision."""
 FALLBACK_ERRORS: Final = tuple(
@@ -44,7 +45,11 @@ FALLBACK_ERRORS: Final = tuple(
     )
 )
 """The errors that usually end the walk; an alias may name those after which its chain goes on."""
-_SIZE: Final = re.compile(r"\d+(?:\.\d+)?[mb]", re.IGNORECASE)
+_CONTROL: Final = re.compile(f"[{_CONTROLS}]")
+_LATEST: Final = "latest"
+"""The tag that a name without one has, wherever models have tags."""
+_SIZE: Final = re.compile(r"\d+(?:\.\d+)?[mb]")
+_QUANTISATION: Final = re.compile(r"i?q\d\w*|b?f(?:p)?\d+|(?:mx|nv)fp\d|int\d|qat")
 
 
 class AliasConfigError(ValueError):
@@ -82,8 +87,8 @@ KEYS: Final[Mapping[str, Key]] = MappingProxyType(
         ),
         "ttft_s": Key(
             "seconds",
-            "Wait for an entry's first token, and for a place at it; then the next entry is asked. Of an answer that "
-            "is not streamed it bounds the whole, which comes at once.",
+            "Wait for a place at an entry and for its first token, in one; then the next entry is asked. Of an "
+            "answer that is not streamed it bounds the whole, which comes at once.",
             "MANA_LLM_TTFT_S",
         ),
         "idle_s": Key("seconds", "Silence allowed within an answer.", "MANA_LLM_IDLE_S"),
@@ -125,12 +130,18 @@ def read_aliases(text: str, providers: Mapping[str, str]) -> tuple[dict[str, Ali
 
 def _parsed(root: yaml.Node | None, providers: Mapping[str, str]) -> tuple[dict[str, Alias], str]:
     top = members_of(root, "the file", FILE_KEYS)
-    if "aliases" not in top or "default" not in top:
+    if "aliases" not in top:
         raise problem(None, "both `aliases` and `default` are needed.")
-    rows = members_of(top["aliases"][1], "aliases")
-    if not rows:
-        raise problem(top["aliases"][1], f"aliases: at least one is needed, such as {ALIAS_PREFIX}fast-text.")
-    aliases = {name: _alias(name, key, node, providers) for name, (key, node) in rows.items()}
+    missing = problem(None, "`default` is needed, too: the alias of requests that name no model.")
+    try:
+        aliases = _aliases(top["aliases"][1], providers)
+    except YamlError as error:
+        if "default" in top:
+            raise
+        # What is missing has no line of its own, and is no reason to keep silent about the others.
+        raise YamlError(f"{error} Besides, {missing}") from error
+    if "default" not in top:
+        raise missing
     node = top["default"][1]
     default = text_of(node, "default")
     if default not in aliases:
@@ -138,6 +149,13 @@ def _parsed(root: yaml.Node | None, providers: Mapping[str, str]) -> tuple[dict[
     if aliases[default].policy.kind != "chat":
         raise problem(node, f"default: {shown(default)} is of kind embeddings; the default answers chat.")
     return aliases, default
+
+
+def _aliases(node: yaml.Node, providers: Mapping[str, str]) -> dict[str, Alias]:
+    rows = members_of(node, "aliases")
+    if not rows:
+        raise problem(node, f"aliases: at least one is needed, such as {ALIAS_PREFIX}fast-text.")
+    return {name: _alias(name, key, value, providers) for name, (key, value) in rows.items()}
 
 
 def _alias(name: str, key: yaml.Node, node: yaml.Node, providers: Mapping[str, str]) -> Alias:
@@ -156,18 +174,22 @@ def _alias(name: str, key: yaml.Node, node: yaml.Node, providers: Mapping[str, s
 
 
 def _chain(alias: str, node: yaml.Node, providers: Mapping[str, str]) -> tuple[Target, ...]:
-    chain: list[Target] = []
+    chain: dict[str, Target] = {}
     for entry in entries_of(node, f"{alias}.chain: list at least one provider/model entry."):
         target = _entry(alias, entry, providers)
-        if target in chain:
-            raise problem(entry, f"{alias}.chain: {shown(target.label)} stands there twice.")
-        chain.append(target)
-    return tuple(chain)
+        known = chain.setdefault(target.label.removesuffix(f":{_LATEST}"), target)
+        if known is not target:
+            again = "stands there twice" if known == target else f"is {shown(known.label)}, which stands there already"
+            raise problem(entry, f"{alias}.chain: {shown(target.label)} {again}.")
+    return tuple(chain.values())
 
 
 def _entry(alias: str, node: yaml.Node, providers: Mapping[str, str]) -> Target:
     text = text_of(node, f"{alias}.chain")
     provider, slash, model = text.partition("/")
+    if text != text.strip() or model != model.lstrip() or _CONTROL.search(text):
+        why = "has blanks at an end or control characters; write provider/model and nothing else"
+        raise problem(node, f"{alias}.chain: {shown(text)} {why}.")
     if text.startswith(ALIAS_PREFIX):
         raise problem(node, f"{alias}.chain: {shown(text)} is an alias; a chain holds provider/model entries.")
     if not slash or not model:
@@ -217,21 +239,29 @@ def _value(key: Key, node: yaml.Node, where: str) -> Any:
 
 
 def _one_model(alias: str, node: yaml.Node, chain: tuple[Target, ...]) -> None:
-    """Raises YamlError if the entries name several models, or one model in several sizes."""
-    (name, size), first = _model_of(chain[0]), chain[0]
+    """Raises YamlError if the entries name several models, or one model in several sizes or versions."""
+    (name, size, version), first = _model_of(chain[0]), chain[0]
     for entry, target in zip(entries_of(node, alias), chain, strict=True):
-        other, other_size = _model_of(target)
-        if other != name or (size and other_size and size != other_size):
+        other, other_size, other_version = _model_of(target)
+        if other != name or _differ(size, other_size) or _differ(version, other_version):
             raise problem(
                 entry,
                 f"{alias}.chain: {shown(first.label)} and {shown(target.label)} are different models, whose vectors "
                 "do not mix; an alias of kind embeddings names one model at several providers.",
             )
-        size = size or other_size
+        size, version = size or other_size, version or other_version
 
 
-def _model_of(target: Target) -> tuple[str, str]:
-    """The model without provider, vendor and tag, and the size that the tag names ("" if none), in small letters."""
-    name, _, tag = target.model.rpartition("/")[2].partition(":")
-    size = _SIZE.match(tag)
-    return name.casefold(), size[0].casefold() if size else ""
+def _differ(one: str, other: str) -> bool:
+    """Whether both are said, and not alike."""
+    return bool(one and other and one != other)
+
+
+def _model_of(target: Target) -> tuple[str, str, str]:
+    """The model without provider, vendor and tag; of the tag the size, and what else it says but for `latest` and a
+    quantisation, which is a version ("" if nothing); in small letters.
+    """
+    name, _, tag = target.model.casefold().rpartition("/")[2].partition(":")
+    words = [word for word in tag.split("-") if word != _LATEST and not _QUANTISATION.fullmatch(word)]
+    size = next((word for word in words if _SIZE.fullmatch(word)), "")
+    return name, size, "-".join(word for word in words if not _SIZE.fullmatch(word))

@@ -31,7 +31,8 @@ class LiveStream:
         self._read_bytes = 0
         self.relayed_chars = 0
         self.on_failure: Callable[[ProviderError], None] | None = None
-        self.on_close: Callable[[], None] | None = None
+        self.on_close: Callable[[bool], None] | None = None
+        """Told at the close, once, whether the answer was whole."""
 
     @property
     def done(self) -> bool:
@@ -90,13 +91,14 @@ class LiveStream:
 
     def close(self) -> None:
         """Let go of the upstream: a whole answer's connection is used again, a broken or unwanted one is cut."""
-        if self._decoder.done:
+        whole = self._decoder.done
+        if whole:
             self._response.finish()
         else:
             self._response.close()
         if self.on_close:
             on_close, self.on_close = self.on_close, None
-            on_close()
+            on_close(whole)
 
     async def _more(self) -> list[ChatChunk]:
         data = await self._response.read()

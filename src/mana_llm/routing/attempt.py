@@ -35,15 +35,17 @@ class Task:
     """What an attempt is to do: which request, for which target, within which limits.
 
     `asked_s` is the instant at which the call was sent, 0.0 before: from then on the gateway waits. `waited_s` is how
-    long it waited for an answer that came, `connect_s` what of that went into connecting.
+    long it waited for an answer that came, `connect_s` what of that went into connecting. `answered` is how many calls
+    went well before the last one, of a request that takes several.
     """
 
-    __slots__ = ("asked_s", "connect_s", "limits", "request", "target", "waited_s")
+    __slots__ = ("answered", "asked_s", "connect_s", "limits", "request", "target", "waited_s")
 
     def __init__(self, request: Request, target: Target, limits: Limits) -> None:
         self.request = request
         self.target = target
         self.limits = limits
+        self.answered = 0
         self.asked_s = 0.0
         self.connect_s = 0.0
         self.waited_s = 0.0
@@ -69,12 +71,12 @@ async def _attempt_embeddings(ways: Ways, provider: Provider, request: Embedding
     bodies: list[bytes] = []
     task.asked_s = ways.clock.now_s()
     deadline_s = task.asked_s + task.limits.total_s
-    for call in calls:
+    for task.answered, call in enumerate(calls):
         left_s = max(deadline_s - ways.clock.now_s(), MIN_CALL_S)
         response = await ways.transport.send(call, msgspec.structs.replace(task.limits, total_s=left_s))
         task.connect_s += response.connect_s
         try:
-            if response.status != 200 or _media_type(response) != provider.plain_type:
+            if response.status != 200 or response.media_type != provider.plain_type:
                 await _refused(provider, response)
             # One bound for all of them, since all are held at once.
             bodies.append(await response.read_all(ANSWER_BYTES_MAX - sum(map(len, bodies))))
@@ -95,7 +97,7 @@ async def _attempt_chat(ways: Ways, provider: Provider, request: ChatRequest, ta
     task.connect_s = response.connect_s
     try:
         expected = provider.stream_type if request.stream else provider.plain_type
-        if response.status != 200 or _media_type(response) != expected:
+        if response.status != 200 or response.media_type != expected:
             await _refused(provider, response)
         answer = Answer(task.target, call.ignored)
         if request.stream:
@@ -134,10 +136,3 @@ async def _refused(provider: Provider, response: UpstreamResponse) -> NoReturn:
         while len(body) < ERROR_BYTES_MAX and (data := await response.read()):
             body += data
     raise provider.decode_error(response.status, response.headers, body[:ERROR_BYTES_MAX])
-
-
-def _media_type(response: UpstreamResponse) -> bytes:
-    for name, value in response.headers:
-        if name == b"content-type":
-            return value.partition(b";")[0].strip().lower()
-    return b""

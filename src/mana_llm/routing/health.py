@@ -23,6 +23,9 @@ that would take the provider out until the gateway is started anew."""
 Listener = Callable[[str, bool], None]
 """Told `(provider, healthy)` at every transition."""
 
+RestListener = Callable[[str], None]
+"""Told the provider whenever a rest begins or grows longer, a failed trial's too: nobody is admitted there now."""
+
 
 class HealthPolicy:
     """How much is forgiven. `stretch` gives the back-off's factor, from 1 to 1.5, so that many gateways do not
@@ -60,20 +63,36 @@ class ProviderHealthCache:
         self._clock = clock
         self._now_s = clock.now_s
         self._listeners: list[Listener] = []
+        self._rest_listeners: list[RestListener] = []
         self._last_error: dict[str, ProviderError] = {}
 
     def add_listener(self, listener: Listener) -> None:
         """Call `listener` at every transition; what it raises is logged and harms nobody."""
         self._listeners.append(listener)
 
+    def add_rest_listener(self, listener: RestListener) -> None:
+        """Call `listener` whenever a rest begins; it must not raise."""
+        self._rest_listeners.append(listener)
+
     def is_healthy(self, provider: str) -> bool:
         """Whether a request would be admitted now."""
         breaker = self._breakers.get(provider)
         return breaker is None or breaker.admits(self._now_s())
 
+    def succeeded_since(self, provider: str, since_s: float) -> bool:
+        """Whether a success was heard of at or after an instant."""
+        return self._breakers[provider].succeeded_s >= since_s
+
     def in_doubt(self, provider: str) -> bool:
-        """Whether the last that was heard of the provider was a failure, forgiven or not."""
-        return self._breakers[provider].failures > 0
+        """Whether a request that another provider failed is likely to fail here as well: the provider is out or on
+        trial, or the last such request failed here, a short while ago.
+        """
+        breaker = self._breakers[provider]
+        return bool(breaker.until_s) or self._now_s() < breaker.doubted_until_s
+
+    def retry_failed(self, provider: str) -> None:
+        """A request that another provider had failed, failed here as well. A success forgets it, and so does time."""
+        self._breakers[provider].doubted_until_s = self._now_s() + self._policy.backoff_s
 
     def take(self, provider: str) -> int:
         """Admit one request: its permit, 0 if it may not go. Each is followed by one `mark_healthy`,
@@ -98,13 +117,32 @@ class ProviderHealthCache:
         elif not breaker.until_s or permit in (None, breaker.trial):
             self._recover(provider)
 
+    def content_began(self, provider: str, permit: int) -> bool:
+        """A stream's first content has come: says whether that was its verdict. If not, its end will be."""
+        if self._breakers[provider].broken:
+            return False
+        self.mark_healthy(provider, permit)
+        return True
+
+    def stream_ended(self, provider: str, permit: int, *, judged: bool) -> None:
+        """A stream came to its clean end; `judged` says that its beginning was its verdict."""
+        # After a break, that streams end well is news, whenever they began.
+        if not judged or self._breakers[provider].broken:
+            self.mark_healthy(provider, permit)
+
+    def stream_broke(self, provider: str, error: ProviderError, permit: int) -> None:
+        """A stream failed after its content had begun."""
+        if error.health != "none":
+            self._breakers[provider].broken = True
+        self.mark_unhealthy(provider, error, permit)
+
     def mark_unhealthy(self, provider: str, error: ProviderError, permit: int = GRANTED) -> None:
         """The provider failed with `error`, whose class says how much that weighs."""
         breaker, now_s = self._breakers[provider], self._now_s()
         if error.health == "none":
             breaker.back(permit)
             return
-        was_out = bool(breaker.until_s)
+        before_s = breaker.until_s
         if error.health == "parked":
             breaker.park(permit, now_s + PARKED_S)
         elif error.retry_after_s is not None:
@@ -113,7 +151,7 @@ class ProviderHealthCache:
             breaker.park(permit, now_s + wish_s * (1 + (self._policy.stretch() - 1) / 10))
         else:
             breaker.fail(permit, now_s, self._backoff_s(), curable=not error.reached)
-        self._learn(provider, error, was_out=was_out)
+        self._learn(provider, error, before_s)
 
     def moment(self, provider: str) -> int:
         """A number for a probe to take at its start and bring along with its verdict."""
@@ -134,9 +172,9 @@ class ProviderHealthCache:
         breaker = self._breakers[provider]
         if breaker.verdicts != seen:
             return
-        was_out = bool(breaker.until_s)
+        before_s = breaker.until_s
         breaker.fail(GRANTED, self._now_s(), self._backoff_s(), curable=True)
-        self._learn(provider, error, was_out=was_out)
+        self._learn(provider, error, before_s)
 
     def rest(self, provider: str) -> ProviderError:
         """Why a provider rests, as the error that its next caller may be told; it knows how long it still rests."""
@@ -178,12 +216,16 @@ class ProviderHealthCache:
         if was_out:
             self._tell(provider, healthy=True)
 
-    def _learn(self, provider: str, error: ProviderError, *, was_out: bool) -> None:
-        """Keep the error, and tell if it took the provider out."""
+    def _learn(self, provider: str, error: ProviderError, before_s: float) -> None:
+        """Keep the error, and tell if it took the provider out, which rested until `before_s` or did not."""
         # A copy has no traceback: that would keep a whole request alive.
         self._last_error[provider] = copy(error)
-        if self._breakers[provider].until_s and not was_out:
+        until_s = self._breakers[provider].until_s
+        if until_s and not before_s:
             self._tell(provider, healthy=False)
+        if until_s > before_s:
+            for listener in self._rest_listeners:
+                listener(provider)
 
     def _tell(self, provider: str, *, healthy: bool) -> None:
         for listener in self._listeners:

@@ -14,14 +14,17 @@ import msgspec
 
 from mana_llm.ports import Provider, ProviderEntry, Transport, UpstreamResponse
 from mana_llm.routing.health import ProviderHealthCache
-from mana_llm.schema.errors import ProviderError, ProviderTimeoutError
+from mana_llm.schema.errors import ProviderError, ProviderProtocolError, ProviderTimeoutError
 from mana_llm.schema.wire import Limits
 
 _log: Final = logging.getLogger(__name__)
 
 BODY_BYTES_MAX: Final = 65_536
-"""How much of an answer is read. Most lists are whole by then, so that their connections are used again; of one that
-goes on (some have half a megabyte) nobody wants the rest twice a minute, and its connection is cut."""
+"""How much of an answer is read. Most lists are whole by then, so that they are judged whole and their connections are
+used again; of one that goes on (some have half a megabyte) nobody wants the rest twice a minute: it is judged by its
+beginning, and its connection is cut."""
+
+_JSON: Final = (b"{", b"[")
 
 GRACE_S: Final = 1.0
 """Seconds beyond the probe's limit, which the transport keeps, until a transport that did not is given up; also how
@@ -87,7 +90,7 @@ class HealthProbe:
                 _log.exception("a probe of %s failed in the gateway itself", name)
 
     async def _ask(self, provider: Provider) -> ProviderError | None:
-        """What is wrong; None if the answer has begun well."""
+        """What is wrong; None if the answer is a list, as far as it was read."""
         timeout_s = self._policy.timeout_s
         try:
             async with asyncio.timeout(timeout_s + GRACE_S):
@@ -104,18 +107,38 @@ class HealthProbe:
 
 
 async def _judged(provider: Provider, response: UpstreamResponse) -> ProviderError | None:
-    """Read as much as a verdict needs, and a little more if that frees the connection."""
-    if response.status == 200:
-        body = await response.read()
-        await _rest_of(response, body)
+    """Judge as an attempt does: of a 200, its media type and what it holds.
+
+    Raises:
+        ProviderTimeoutError: if nothing came in time.
+        ProviderProtocolError: if the list breaks off, or is none.
+    """
+    if response.status == 200 and _media_type(response) == provider.plain_type:
+        await _check_list(provider, response)
         return None
     # The status says the most: a body that breaks off is judged by what came of it.
-    body = await _rest_of(response, b"")
-    return provider.decode_error(response.status, response.headers, body)
-
-
-async def _rest_of(response: UpstreamResponse, body: bytes) -> bytes:
+    body = b""
     with contextlib.suppress(ProviderError):
         while len(body) < BODY_BYTES_MAX and (data := await response.read()):
             body += data
-    return body[:BODY_BYTES_MAX]
+    return provider.decode_error(response.status, response.headers, body[:BODY_BYTES_MAX])
+
+
+async def _check_list(provider: Provider, response: UpstreamResponse) -> None:
+    body = data = await response.read()
+    try:
+        while data and len(body) < BODY_BYTES_MAX:
+            data = await response.read()
+            body += data
+    except ProviderTimeoutError:
+        # Who begins well and is slow at the rest is there.
+        pass
+    if not data:
+        provider.decode_models(body)
+    elif not body.lstrip().startswith(_JSON):
+        raise ProviderProtocolError("what came instead of the models is no JSON")
+
+
+def _media_type(response: UpstreamResponse) -> bytes:
+    given = next((value for name, value in response.headers if name == b"content-type"), b"")
+    return given.partition(b";")[0].strip().lower()

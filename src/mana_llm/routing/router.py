@@ -3,14 +3,13 @@
 One path for plain and streamed requests and for embeddings. An alias that hedges has two walks along the one chain.
 """
 
-import asyncio
 from collections.abc import Mapping
 
 import msgspec
 
 from mana_llm.kit.budget import HedgeBudget, RetryBudgets
 from mana_llm.ports import Observer, ProviderEntry
-from mana_llm.routing.admission import Admission
+from mana_llm.routing.admission import Admission, Looking
 from mana_llm.routing.answer import Answer
 from mana_llm.routing.attempt import Request, Task, Ways, attempt
 from mana_llm.routing.catalogue import Catalogue
@@ -18,9 +17,12 @@ from mana_llm.routing.health import ProviderHealthCache
 from mana_llm.routing.hedge import race
 from mana_llm.routing.needs import needs_of
 from mana_llm.routing.preparation import TIMER_SLACK_S
-from mana_llm.routing.walk import Walk, WalkLimits
-from mana_llm.schema.errors import ProviderCapabilityError, ProviderError, ProviderTimeoutError
-from mana_llm.schema.events import ANONYMOUS, Exchange, Visitor
+from mana_llm.routing.rules import is_usable, visitor_of, word_to_go_on
+from mana_llm.routing.spans import Spans, tell
+from mana_llm.routing.verdicts import Verdicts
+from mana_llm.routing.walk import RETRY_S, Walk, WalkLimits
+from mana_llm.schema.errors import ProviderError
+from mana_llm.schema.events import Exchange
 from mana_llm.schema.targets import Route, Target
 
 
@@ -54,6 +56,9 @@ class ProviderRouter:
         self._now_s = ways.clock.now_s
         self._retries = RetryBudgets(entries)
         self._hedges = HedgeBudget()
+        self._verdicts = Verdicts(self._health, self._gates, observer, ways.clock)
+        # Whoever waits for a provider that turns out to be ill goes on at once.
+        self._health.add_rest_listener(guards.admission.turn_all_away)
 
     async def answer(self, request: Request, route: Route, exchange: Exchange, client_s: float | None = None) -> Answer:
         """The first answer that the chain gives; whoever gets it closes it. `client_s` is the client's own patience.
@@ -69,6 +74,9 @@ class ProviderRouter:
         total_s = route.policy.total_s or self._limits.total_s
         if client_s is not None and client_s < total_s:
             walk.patient = False
+            if request.stream:
+                # Its client waits so long for the beginning, and for the whole as long as anybody's.
+                walk.more_s = total_s - client_s
             total_s = client_s
         walk.deadline_s = self._now_s() + total_s
         hedge_after_s = route.policy.hedge_after_s
@@ -97,14 +105,30 @@ class ProviderRouter:
 
     async def _hedged(self, walk: Walk, after_s: float) -> Answer | None:
         self._hedges.earn()
-        return await race(lambda: self._walk_on(walk), after_s, lambda: self._may_hedge(walk), self._hedge_ended)
+        own, hedges = Spans(), Spans()
+        walk.spans, hedge = own, walk.twin(hedges)
+        ways = iter((walk, hedge))
+        try:
+            return await race(
+                lambda: self._walk_on(next(ways)),
+                after_s,
+                lambda: self._may_hedge(walk),
+                lambda won: self._hedge_ended(hedges, won=won),
+            )
+        finally:
+            tell(walk.exchange, own, hedges)
 
-    def _hedge_ended(self, won: bool) -> None:  # noqa: FBT001 - told by the race, which has one thing to tell
-        self._observer.hedge_ended("won" if won else "lost")
+    def _hedge_ended(self, hedge: Spans, *, won: bool) -> None:
+        """A hedge that asked nobody, since what was free is taken meanwhile, costs nothing and was none."""
+        if hedge.asked:
+            self._observer.hedge_ended("won" if won else "lost")
+        else:
+            self._hedges.refund()
 
     def _may_hedge(self, walk: Walk) -> bool:
         """Whether there is somebody to hedge with, and something to pay for it."""
-        return any(self._usable(target) for target in walk.rest()) and self._hedges.spend()
+        rest = walk.rest()
+        return any(self._usable(later) and not self._lack(walk, later) for later in rest) and self._hedges.spend()
 
     def _admit(self, walk: Walk, target: Target) -> int | None:
         """The permit to ask an entry, and a place there; 0 if it is skipped, None if its places are taken."""
@@ -112,7 +136,7 @@ class ProviderRouter:
         if entry.provider is None:
             walk.leave(target, "unconfigured", entry.hint)
             return 0
-        if walk.route.policy.on_incapable == "skip" and (lack := self._catalogue.lack(target, needs_of(walk.request))):
+        if walk.route.policy.on_incapable == "skip" and (lack := self._lack(walk, target)):
             walk.leave(target, "capability", f"it is not known to do {lack}")
             return 0
         permit = self._health.take(entry.name)
@@ -131,24 +155,28 @@ class ProviderRouter:
         entry, gate = self._entries[target.provider], self._gates[target.provider]
         if entry.provider is None:
             raise TypeError("an entry that is not configured is skipped")
-        retries = walk.exchange.attempts > 0 and self._health.in_doubt(entry.name)
+        second = walk.exchange.attempts > 0
+        retries = second and self._health.in_doubt(entry.name)
         if retries and not self._may_retry(walk, target, permit):
             return None
         task = Task(walk.request, target, walk.limits_for(entry, self._now_s()))
+        if walk.spans:
+            walk.spans.tasks.append(task)
         release = gate.leave
         try:
             answer = await attempt(self._ways, entry.provider, task)
-            self._succeeded(walk, task, answer, permit)
+            self._verdicts.succeeded(walk, task, answer, permit)
             if answer.stream:
                 # A stream keeps its place until it is closed.
-                answer.stream.on_close, release = release, _nothing
+                release = _nothing
         except ProviderError as error:
-            self._failed(walk, task, error, permit)
+            if self._verdicts.failed(walk, task, error, permit) and second:
+                self._health.retry_failed(entry.name)
             if not _goes_on(walk, target, error):
                 raise
             return None
         except BaseException as error:
-            self._abandoned(walk, task, error, permit)
+            self._verdicts.abandoned(walk, task, error, permit)
             raise
         finally:
             release()
@@ -157,8 +185,8 @@ class ProviderRouter:
         return answer
 
     def _may_retry(self, walk: Walk, target: Target, permit: int) -> bool:
-        """Whether a provider that has failed lately may be asked after another one failed; if not, permit and place
-        are given back, and the walk notes why.
+        """Whether a provider that is in doubt may be asked after another one failed; if not, permit and place are
+        given back, and the walk notes why.
         """
         gate, in_flight = self._gates[target.provider], sum(gate.in_flight for gate in self._gates.values())
         if self._retries.enter(target.provider, gate.in_flight, in_flight):
@@ -166,22 +194,31 @@ class ProviderRouter:
         gate.leave()
         self._health.give_back(target.provider, permit)
         walk.leave(target, "retry-budget", "it has failed lately, and enough retries are under way")
+        walk.waits_s.append(RETRY_S)
         return False
 
     async def _queue(self, walk: Walk, target: Target) -> int:
         """Wait for a place: the permit to go, 0 if the walk goes on instead.
 
-        Where no later entry could be asked now, the wait is as long as the request may take; nowhere longer than the
+        As long as no later entry could be asked, the wait is as long as the request may take; nowhere longer than the
         first content may.
         """
-        exchange, began_s, gate = walk.exchange, self._now_s(), self._gates[target.provider]
-        wait_s = walk.deadline_s - began_s
-        if any(self._usable(later) for later in walk.rest()):
-            wait_s = min(wait_s, self._queue_s)
-        first_s = walk.route.policy.ttft_s or self._limits.first_s
-        visitor = _visitor(exchange)
-        seated = await gate.enter(visitor, wait_s if first_s is None else min(wait_s, first_s), first_s)
-        exchange.queued_s += self._now_s() - began_s
+        began_s, gate, visitor = self._now_s(), self._gates[target.provider], visitor_of(walk.exchange)
+        wait_s, first_s = walk.deadline_s - began_s, walk.first_s
+        looking = Looking(self._queue_s, lambda: any(self._usable(later) for later in walk.rest()))
+        try:
+            seated = await gate.enter(visitor, min(wait_s, first_s or wait_s), first_s, looking)
+        finally:
+            now_s = self._now_s()
+            walk.queued(began_s, now_s)
+        if not seated and not self._health.is_healthy(target.provider):
+            self._pass_by(walk, target)
+            return 0
+        walk.placed_s = now_s - began_s
+        if seated and first_s and walk.placed_s > first_s - TIMER_SLACK_S:
+            # There is a place now, and no time left to speak.
+            gate.leave()
+            seated = False
         if not seated:
             walk.leave(target, "saturated", f"all {gate.max_concurrent} places are taken")
             walk.waits_s.append(gate.expected_wait_s(visitor))
@@ -195,90 +232,28 @@ class ProviderRouter:
 
     def _usable(self, target: Target) -> bool:
         """Whether an entry could be asked at once."""
-        gate = self._gates[target.provider]
-        return (
-            self._entries[target.provider].provider is not None
-            and self._health.is_healthy(target.provider)
-            and not (gate.max_concurrent and gate.in_flight >= gate.max_concurrent)
-        )
+        return is_usable(self._entries[target.provider], self._health, self._gates[target.provider])
+
+    def _lack(self, walk: Walk, target: Target) -> str | None:
+        """What a request needs that an entry is known not to do, where the alias passes such entries by."""
+        if walk.route.policy.on_incapable == "error":
+            return None
+        return self._catalogue.lack(target, needs_of(walk.request))
 
     def _pass_by(self, walk: Walk, target: Target) -> None:
         walk.leave(target, "cache-unhealthy", "resting after failures")
         walk.resting.append(self._health.rest(target.provider))
-
-    def _succeeded(self, walk: Walk, task: Task, answer: Answer, permit: int) -> None:
-        target, exchange = task.target, walk.exchange
-        exchange.attempts += 1
-        exchange.waited_s += task.waited_s
-        exchange.connect_s += task.connect_s
-        self._health.mark_healthy(target.provider, permit)
-        self._observer.attempt_ended(target, "ok")
-        if answer.stream:
-            answer.stream.on_failure = lambda error: self._broke(target, error, walk.deadline_s)
-
-    def _failed(self, walk: Walk, task: Task, error: ProviderError, permit: int) -> None:
-        target, now_s = task.target, self._now_s()
-        error.provider = target.provider
-        if isinstance(error, ProviderTimeoutError) and not _had_its_time(walk, task, now_s):
-            self._health.give_back(target.provider, permit)
-        else:
-            self._health.mark_unhealthy(target.provider, error, permit)
-        if task.asked_s:
-            self._spent(walk, task, error.reason)
-
-    def _abandoned(self, walk: Walk, task: Task, error: BaseException, permit: int) -> None:
-        """The client left or another answered first, or it asked for what cannot be encoded, or it is our own fault:
-        nothing about the provider.
-        """
-        self._health.give_back(task.target.provider, permit)
-        if task.asked_s:
-            left = isinstance(error, asyncio.CancelledError)
-            self._spent(walk, task, "cancelled" if left else type(error).__name__)
-
-    def _spent(self, walk: Walk, task: Task, status: str) -> None:
-        """Account for a provider that was asked and gave no answer."""
-        exchange = walk.exchange
-        exchange.attempts += 1
-        exchange.waited_s += self._now_s() - task.asked_s
-        exchange.connect_s += task.connect_s
-        self._observer.attempt_ended(task.target, status)
-
-    def _broke(self, target: Target, error: ProviderError, deadline_s: float) -> None:
-        """A stream failed after its content had begun: the provider's health hears of it, unless it was the walk's
-        own time that ended it while it flowed.
-        """
-        error.provider = target.provider
-        if not (isinstance(error, ProviderTimeoutError) and self._now_s() >= deadline_s - TIMER_SLACK_S):
-            self._health.mark_unhealthy(target.provider, error)
-        self._observer.stream_broke(target, error.reason)
 
 
 def _nothing() -> None:
     """Release nothing: somebody else will."""
 
 
-def _visitor(exchange: Exchange) -> Visitor:
-    """As whom a request waits. Where nobody needs a key, its address stands for its caller."""
-    return Visitor(exchange.peer if exchange.caller == ANONYMOUS else exchange.caller, exchange.lane)
-
-
-def _had_its_time(walk: Walk, task: Task, now_s: float) -> bool:
-    """Whether a provider that was too slow can be judged by it: always if a limit of its own ran out, but not if the
-    walk's time did, of which others, or an impatient client, had left it less than the gateway itself gives.
-    """
-    if now_s < walk.deadline_s - TIMER_SLACK_S:
-        return True
-    return walk.patient and task.limits.total_s >= task.limits.connect_s
-
-
 def _goes_on(walk: Walk, target: Target, error: ProviderError) -> bool:
     """Whether the next entry is asked after `error`; the walk notes why."""
-    policy = walk.route.policy
-    if isinstance(error, ProviderCapabilityError) and policy.on_incapable == "skip":
-        walk.leave(target, "capability", error.detail)
-        return True
-    walk.errors.append(error)
-    if not error.walks_on and error.reason not in policy.fallback_on:
-        return False
-    walk.leave(target, error.reason, error.detail)
-    return True
+    word = word_to_go_on(walk.route.policy, error)
+    if word != "capability":
+        walk.errors.append(error)
+    if word:
+        walk.leave(target, word, error.detail)
+    return word is not None

@@ -120,7 +120,7 @@ class ChatChunk(msgspec.Struct):
     `fields` holds the members around `choices` and `usage`. Each choice is
     `{"index": ..., "delta": {...}, "finish_reason": ...}`, members as Raw or plain values, `delta` always a
     dict of its own. `usage` is a Raw or a Usage, None if the chunk has none. `has_content` says that a delta
-    carries text, reasoning, a refusal or a tool call; `finished` that a choice ended.
+    carries text, reasoning, a refusal, a tool call or media; `finished` that a choice ended.
     """
 
     fields: dict[str, Any]

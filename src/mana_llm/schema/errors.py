@@ -16,6 +16,8 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+    in_vain: bool = False
+    """Whether there is no use in sending the request again at once: clients that know `x-should-retry` then do not."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -29,7 +31,8 @@ class GatewayError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Further header fields of the answer."""
-        return {}
+        # Source: openai-python 3.52, `_base_client.py`: it repeats every 5xx of which this does not say otherwise.
+        return {"x-should-retry": "false"} if self.in_vain else {}
 
     def body(self) -> dict[str, Any]:
         """The body in OpenAI's shape, all four members present."""
@@ -73,6 +76,19 @@ class CrowdedError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway has too many connections; send the request again in a moment.")
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": "1"}
+
+
+class MemoryShortError(GatewayError):
+    """The request needs more memory than the gateway has left just now; see MANA_LLM_MEMORY_BYTES_MAX."""
+
+    status = 503
+    type = code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway has no memory left for this request; send it again in a moment.")
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": "1"}
@@ -141,7 +157,7 @@ class ProviderError(GatewayError):
             self.health = health
 
     def headers(self) -> dict[str, str]:
-        return retry_after_header(self.retry_after_s)
+        return {**super().headers(), **retry_after_header(self.retry_after_s)}
 
 
 class ProviderConnectError(ProviderError):
@@ -200,6 +216,7 @@ class ProviderAuthError(ProviderError):
 
     status = 502
     type = code = "provider_auth"
+    in_vain = True
     walks_on = False
     health = "none"
 
@@ -218,6 +235,8 @@ class ProviderTruncatedError(ProviderError):
 
     status = 502
     type = code = "provider_truncated"
+    # It would end the same, and each try is a paid generation.
+    in_vain = True
     walks_on = False
     health = "none"
 
@@ -238,14 +257,15 @@ class ProviderRequestError(ProviderError):
 class NoHealthyProviderError(GatewayError):
     """The chain is exhausted. `attempts` has one row per entry: `{"model", "reason", "detail"}`.
 
-    `in_vain` says that there is no use in coming again at once; it is not set where places were merely taken.
+    `in_vain` says that there is no use in coming again at once; it is not set where an entry that might have answered
+    was not asked, since its places were taken or retries were held back.
     """
 
     status = 503
     type = code = "no_healthy_provider"
 
     def __init__(self, asked: str, attempts: list[dict[str, str]], retry_after_s: float | None = None) -> None:
-        tried = "; ".join(f"{row['model']}: {row['reason']}" for row in attempts)
+        tried = "; ".join(f"{row['model']}: {row['reason']}" for row in attempts) or "none was tried"
         super().__init__(f"No provider could answer {asked!r} ({tried}). See error.attempts.")
         self.attempts = attempts
         self.retry_after_s = retry_after_s
@@ -253,8 +273,7 @@ class NoHealthyProviderError(GatewayError):
 
     def headers(self) -> dict[str, str]:
         # The chain was walked already: a client that repeats at once only multiplies an outage.
-        said = {"x-should-retry": "false"} if self.in_vain else {}
-        return {**said, **retry_after_header(self.retry_after_s)}
+        return {**super().headers(), **retry_after_header(self.retry_after_s)}
 
     def body(self) -> dict[str, Any]:
         body = super().body()

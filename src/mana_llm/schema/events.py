@@ -13,6 +13,9 @@ ANONYMOUS: Final = "anonymous"
 Lane = Literal["interactive", "batch"]
 """Somebody waits for an interactive answer; work of the batch lane waits until nobody does."""
 
+Cache = Literal["off", "miss", "hit"]
+"""Whether a request can share its answer, and whether it got somebody else's."""
+
 
 class Visitor(msgspec.Struct, frozen=True):
     """Who waits for a place at a provider: callers of one lane take turns."""
@@ -34,7 +37,9 @@ class Exchange:
     providers (connecting included), those that failed too. `attempts` counts the providers that were really asked.
     `peer` is the client's address. `error` is the word for what went wrong, None if nothing did; it is told of a
     broken stream too. `cost_usd` is worked out at the end, None where a price is not known. `estimated` says that
-    nobody counted `usage`: it is a guess.
+    nobody counted `usage`: it is a guess. `fresh` says that the client wants an answer that is made for it alone;
+    `cache` is `off` where none can be shared, `miss` where it was made for this request, `hit` where an identical
+    request's was shared and nothing more was spent.
     """
 
     __slots__ = (
@@ -42,6 +47,7 @@ class Exchange:
         "asked",
         "attempts",
         "began_s",
+        "cache",
         "caller",
         "config",
         "connect_s",
@@ -50,6 +56,7 @@ class Exchange:
         "error",
         "estimated",
         "first_s",
+        "fresh",
         "lane",
         "model",
         "overhead_s",
@@ -91,3 +98,5 @@ class Exchange:
         self.peer = ""
         self.error: str | None = None
         self.cost_usd: float | None = None
+        self.fresh = False
+        self.cache: Cache = "off"

@@ -22,7 +22,7 @@ class Target(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What an alias asks of its walk beside its chain; None where the gateway's own limit holds.
 
-    `ttft_s` bounds the wait for a first token, of plain answers too, and the wait for a place; `idle_s` the silence
+    `ttft_s` bounds the wait for a place and for a first token together, of plain answers too; `idle_s` the silence
     within an answer, `total_s` the whole walk. `hedge_after_s` is when the next entry is asked as well, because the
     first has not spoken. `on_incapable: skip` passes by entries that cannot do what a request needs. `fallback_on`
     names error classes that go on to the next entry although they usually end the walk.

@@ -129,10 +129,12 @@ class Limits(msgspec.Struct, frozen=True):
     """How long one call may take; seconds, each counted from its own beginning.
 
     `first_s` bounds the wait from sending until the caller says that content began (None: only `total_s` does);
-    `idle_s` the silence between two pieces after the head of the answer has come; `total_s` everything.
+    `idle_s` the silence between two pieces after the head of the answer has come; `total_s` everything,
+    and `more_s` is what a call may take beyond that once content began.
     """
 
     connect_s: float
     first_s: float | None
     idle_s: float
     total_s: float
+    more_s: float = 0.0

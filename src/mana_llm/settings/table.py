@@ -122,8 +122,8 @@ class Settings:
     ttft_s: float = setting(
         "MANA_LLM_TTFT_S",
         0.0,
-        "Seconds to wait for the first token, plain answers too. 0: 60 for clouds, OLLAMA_TIMEOUT for Ollama, "
-        "streams only.",
+        "Seconds to wait for a place and the first token, plain answers too. 0: 60 for clouds, OLLAMA_TIMEOUT for "
+        "Ollama, of streams and from sending only.",
         low=0,
     )
     idle_s: float = setting("MANA_LLM_IDLE_S", 60.0, "Seconds of silence allowed within an answer.", low=0.001)
@@ -140,8 +140,15 @@ class Settings:
     queue_s: float = setting(
         "MANA_LLM_QUEUE_S",
         2.0,
-        "Seconds to wait for a place before the next entry of the chain is tried; the last one is waited for.",
+        "Seconds to wait for a place before a later entry of the chain is tried, if one could be asked, and between "
+        "two looks for one; the last entry is waited for.",
         low=0,
+    )
+    single_flight: bool = setting(
+        "MANA_LLM_SINGLE_FLIGHT",
+        default=True,
+        text="Identical requests of one caller that are under way at the same time share one answer: embeddings, and "
+        "plain chats with temperature 0. false: never.",
     )
     workers: int = setting(
         "MANA_LLM_WORKERS",
@@ -165,6 +172,13 @@ class Settings:
     )
     body_bytes_max: int = setting(
         "MANA_LLM_BODY_BYTES_MAX", 20 * 1024 * 1024, "Largest request body, in bytes.", low=1024
+    )
+    memory_bytes_max: int = setting(
+        "MANA_LLM_MEMORY_BYTES_MAX",
+        -1,
+        "Bytes of memory that all workers together may have; large bodies beyond are told 503. -1: four fifths of the "
+        "container's or process's limit, if there is one. 0: no bound.",
+        low=-1,
     )
     fetch_private: bool = setting(
         "MANA_LLM_FETCH_PRIVATE",

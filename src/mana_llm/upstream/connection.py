@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
+from mana_llm.kit.outbox import Outbox
 from mana_llm.schema.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Keeper(Protocol):
 
     idle_s: float
     inbox: memoryview
+    outbox: Outbox
 
     def give_back(self, connection: "Connection") -> None:
         """Take a connection whose answer is complete and which can carry another."""
@@ -44,9 +46,11 @@ class Connection(asyncio.BufferedProtocol):
         "_response",
         "_timer",
         "_timer_at",
+        "_unsent",
         "alive",
         "idle_at",
         "loop",
+        "outbox",
         "served",
         "transport",
     )
@@ -56,7 +60,9 @@ class Connection(asyncio.BufferedProtocol):
         self._response: Response | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._unsent: tuple[bytes, bytes] | None = None
         self.loop = loop
+        self.outbox = keeper.outbox
         self.alive = True
         self.served = 0
         self.idle_at = 0.0
@@ -88,19 +94,28 @@ class Connection(asyncio.BufferedProtocol):
     def start(self, response: "Response", head: bytes, body: bytes) -> None:
         """Send a request whose answer is `response`; `head` ends before Content-Length."""
         self._response = response
+        self._unsent = (head, body)
+        self.outbox.add(self)
+        self.watch(response.limit_at())
+
+    def flush(self) -> None:
+        """Send the request that waits for the end of this turn of the loop, if there is one."""
+        if self._unsent is None:
+            return
+        (head, body), self._unsent = self._unsent, None
         if not body and head.startswith(b"GET "):
             self.transport.write(head + b"\r\n")
         elif len(body) <= _JOIN_BYTES_MAX:
             self.transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
         else:
             self.transport.writelines([b"%sContent-Length: %d\r\n\r\n" % (head, len(body)), body])
-        self.watch(response.limit_at())
 
     def end(self, *, keep: bool) -> None:
         """End the exchange: its answer is complete. Kept if `keep` and nothing of the request is still unsent."""
         self._response = None
         self.served += 1
-        if keep and self.alive and not self.transport.get_write_buffer_size():
+        # An answer that came before its request was sent is somebody's mistake, and the request must not follow.
+        if keep and self.alive and self._unsent is None and not self.transport.get_write_buffer_size():
             self.idle_at = self.loop.time()
             self.watch(self.idle_at + self._keeper.idle_s)
             self._keeper.give_back(self)
@@ -149,6 +164,7 @@ class Connection(asyncio.BufferedProtocol):
     def _die(self) -> None:
         self.alive = False
         self._response = None
+        self._unsent = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -27,6 +27,7 @@ class Message:
 
     __slots__ = (
         "_barren",
+        "_given",
         "_interim",
         "_parser",
         "_pieces",
@@ -39,6 +40,8 @@ class Message:
         "head_bytes",
         "headers",
         "keep",
+        "media_type",
+        "on_header",
         "origin",
         "size",
         "status",
@@ -52,7 +55,12 @@ class Message:
         self.head = self.complete = self.keep = self.delimited = self.dropping = False
         self.failure: ProviderError | None = None
         self.decoder: BodyDecoder | None = None
+        self.media_type = b""
         self._pieces: list[bytes] = []
+        # Fields as they come, the last of a name: what httptools calls for each is no function of ours, since ten of
+        # those take 2 us.
+        self._given: dict[bytes, bytes] = {}
+        self.on_header = self._given.__setitem__
         # A parser of its own: a trailer that ends a chunked body stays in httptools' parser and would be delivered
         # among the headers of the next answer.
         self._parser = httptools.HttpResponseParser(self)
@@ -117,16 +125,11 @@ class Message:
         if self.complete:
             self.keep = False
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; trailers are dropped."""
-        if not self.head:
-            self.headers.append((name.lower(), value))
-
     def on_headers_complete(self) -> None:
         """Judge the head; 1xx is skipped."""
         if self.head:
             return
-        headers = self.headers
+        self.headers = headers = [(name.lower(), value) for name, value in self._given.items()]
         if self.head_bytes > _HEAD_BYTES_MAX or len(headers) > _HEADER_LINES_MAX:
             self._measure_head()
         self.status = status = self._parser.get_status_code()
@@ -138,6 +141,9 @@ class Message:
             return
         if b"content-encoding" in fields:
             self._open_decoder(fields[b"content-encoding"])
+        media_type = fields.get(b"content-type")
+        if media_type is not None:
+            self.media_type = media_type.partition(b";")[0].strip().lower()
         # A head that cannot be used counts as none, so that `send` fails and not a later `read`.
         self.head = self.failure is None
 
@@ -178,7 +184,7 @@ class Message:
             self.note(f"sent a {status} that cannot be skipped.")
         else:
             self._interim += 1
-            self.headers = []
+            self._given.clear()
             if self._interim > _INTERIM_MAX:
                 self.note(f"sent more than {_INTERIM_MAX} interim answers.")
 

@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from typing import TypeAlias
 
+from mana_llm.kit.outbox import Outbox
 from mana_llm.schema.errors import ProviderConnectError
 from mana_llm.schema.wire import Endpoint, Limits, Origin
 from mana_llm.upstream.connection import READ_BYTES_MAX, Connection
@@ -32,7 +33,9 @@ _HEADS_MAX = 1024
 class Pool:
     """Keeps the connections to one origin and hands them out."""
 
-    def __init__(self, origin: Origin, dialler: Dialler, limits: PoolLimits, proxy_line: bytes | None) -> None:
+    def __init__(
+        self, origin: Origin, dialler: Dialler, limits: PoolLimits, proxy_line: bytes | None, outbox: Outbox
+    ) -> None:
         self.origin = origin
         self.idle_s = limits.idle_s
         self._dialler = dialler
@@ -47,6 +50,7 @@ class Pool:
         self._heads: dict[Endpoint, bytes] = {}
         self._closed = False
         self.inbox = memoryview(bytearray(READ_BYTES_MAX))
+        self.outbox = outbox
 
     def __repr__(self) -> str:
         queued = sum(not waiter.done() for waiter in self._waiters)

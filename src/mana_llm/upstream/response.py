@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from mana_llm.schema.errors import ProviderError, ProviderProtocolError, ProviderTimeoutError
 from mana_llm.schema.wire import Limits
 from mana_llm.upstream.connection import Connection
@@ -37,6 +39,7 @@ class Response(Message):
         "_last_at",
         "_limits",
         "_loop",
+        "_outbox",
         "_paused",
         "_reused",
         "_sent_at",
@@ -45,18 +48,21 @@ class Response(Message):
         "connect_s",
     )
 
+    connect_s: float
+    """Said by whoever got the connection."""
+
     def __init__(self, connection: Connection, origin: object, limits: Limits, began_at: float) -> None:
         super().__init__(origin)
         self._connection: Connection | None = connection
         self._reused = connection.served > 0
         self._limits = limits
         self._loop = connection.loop
+        self._outbox = connection.outbox
         self._began_at = began_at
         self._sent_at = self._last_at = self._loop.time()
         self._finish_at: float | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._content = self._paused = self._unheard = self._hurried = False
-        self.connect_s = 0.0 if self._reused else self._sent_at - began_at
 
     def __repr__(self) -> str:
         state = "failed" if self.failure else "complete" if self.complete else "open"
@@ -112,6 +118,8 @@ class Response(Message):
         """As `ports.UpstreamResponse.content_began`."""
         if not self._content:
             self._content = True
+            if self._limits.more_s:
+                self._limits = msgspec.structs.replace(self._limits, total_s=self._limits.total_s + self._limits.more_s)
             if self._connection is not None:
                 self._connection.watch(self.limit_at())
 
@@ -198,6 +206,7 @@ class Response(Message):
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
+            self._outbox.expect()
             self._waiter.set_result(None)
 
     def _take(self) -> bytes:
