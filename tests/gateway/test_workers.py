@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ CHAT = "POST /v1/chat/completions"
 KEPT = {"Connection": "keep-alive"}
 WORKERS = 3
 RESPAWN_S = 1.0
+STOPS_S = 5.0
+"""Far more than a signal takes."""
 
 
 async def until(ready, limit_s: float = 20.0) -> None:
@@ -86,14 +89,27 @@ def stopped(pids: set[int]) -> Iterator[None]:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        until_at = time.monotonic() + STOPS_S
+        while not all(map(is_stopped, pids)):
+            # A signal is only on its way when `kill` returns.
+            assert time.monotonic() < until_at
         yield
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the system has stopped a process, or it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "TXZ"
+    except OSError:
+        return True
+
+
 async def kept_by_two(running: Served) -> list[Kept]:
     """Connections that two workers hold, so that one of them can die."""
+    await all_serving(running)
     workers, kept = running.children(), []
     for pid in list(workers)[:2]:
         # Whoever is busy takes no connection, so it falls to this one.
@@ -233,7 +249,6 @@ def test_every_worker_reloads_when_the_parent_is_told_to(tmp_path):
     async def main() -> None:
         async with served(tmp_path, MANA_LLM_WORKERS=str(WORKERS)) as running:
             kept = await kept_by_two(running)
-            await all_serving(running)
             workers = running.children()
             # Once they answer, they listen to signals; the third one may not yet.
             async with asyncio.timeout(20):
